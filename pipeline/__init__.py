@@ -1,0 +1,1 @@
+"""Cairn: landmark retrieval and recognition, from photographs to submissions."""

@@ -1,0 +1,303 @@
+"""Artifacts: directories with a manifest, fresh by content, resumable, published by renaming.
+
+    outputs/demo/06_build_knn/            published: data files + manifest.json (written last)
+    outputs/demo/06_build_knn.partial/    being made: recipe.json says for what; scratch/ is never published
+    outputs/demo/06_build_knn.old/        the one before, for the instant between two renames
+
+After a kill at any instant the published folder is the old artifact or the new one, or `recover` makes it so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+
+MANIFEST = "manifest.json"
+RECIPE = "recipe.json"
+SCRATCH = "scratch"
+FORMAT = 1
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an artifact is made from. The same recipe gives the same bytes.
+
+    settings: plain JSON values; inputs: name -> sha256 of the content.
+    """
+
+    stage: str
+    version: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self), sort_keys=True))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What stands in manifest.json. files: name -> {bytes, sha256, mtime_ns}."""
+
+    recipe: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    packages: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def digest(self, name: str = "") -> str | None:
+        """The sha256 of the file `name`, or of all files together; None when there is no such file."""
+        if name:
+            return self.files[name]["sha256"] if name in self.files else None
+        lines = [f"{file} {entry['sha256']}\n" for file, entry in sorted(self.files.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a published artifact; None where there is none. A damaged one is an error."""
+    path = folder / MANIFEST
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.get("format") != FORMAT:
+            raise ValueError(f"format {value.get('format')} where {FORMAT} is known")
+        return Manifest(**value)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PipelineError(f"the manifest cannot be read: {error}", path, f"delete {folder} and run again") from error
+
+
+def find_damage(folder: Path, manifest: Manifest, thorough: bool = False) -> list[str]:
+    """What is wrong with the files of an artifact, in words; empty when all is well.
+
+    A file whose size and time are as recorded is believed, any other is hashed: touching a file changes nothing.
+    thorough: hash every file.
+    """
+    damage = []
+    for name, entry in manifest.files.items():
+        try:
+            stat = (folder / name).stat()
+        except OSError:
+            damage.append(f"{name} is missing")
+            continue
+        if stat.st_size != entry["bytes"]:
+            damage.append(f"{name} has {stat.st_size} bytes where {entry['bytes']} were written")
+        elif (thorough or stat.st_mtime_ns != entry["mtime_ns"]) and hash_file(folder / name) != entry["sha256"]:
+            damage.append(f"{name} has been altered since it was written")
+    return damage
+
+
+def explain_staleness(folder: Path, recipe: Recipe, thorough: bool = False) -> list[str]:
+    """Why the artifact in `folder` is not what `recipe` gives today; empty when it is fresh."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return ["not built yet"]
+    return _compare_recipes(manifest.recipe, recipe.to_json()) or find_damage(folder, manifest, thorough)
+
+
+@contextlib.contextmanager
+def hold_lock(folder: Path, patience_seconds: float = 10.0) -> Iterator[None]:
+    """Be the only writer of `folder`; a second process gets an error that names the first.
+
+    The kernel drops the lock with the process, so none is ever left behind; a child does not inherit it.
+    """
+    path = folder.with_name(f".{folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        _wait_for_lock(file, path, folder, patience_seconds)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()} {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield a folder to work in and a dict for facts; publish it as `folder` when the block succeeds.
+
+    Work that an earlier, killed run left for the same recipe is still in the folder: go on from it. Work for another
+    recipe is deleted. What lies in `scratch/` (shards, checkpoints) is not published. Call under `hold_lock`.
+    """
+    _refuse_foreign_folder(folder)
+    partial = _beside(folder, ".partial")
+    if _read_recipe(partial) != recipe.to_json():
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_json(partial / RECIPE, recipe.to_json())
+    (partial / SCRATCH).mkdir(exist_ok=True)
+    facts: dict[str, Any] = {}
+    start = time.monotonic()
+    yield partial, facts
+    shutil.rmtree(partial / SCRATCH)
+    (partial / RECIPE).unlink()
+    manifest = Manifest(
+        recipe=recipe.to_json(),
+        files=_describe_files(partial),
+        facts=facts,
+        seconds=round(time.monotonic() - start, 3),
+        packages=_package_versions(),
+    )
+    write_json(partial / MANIFEST, asdict(manifest))
+    _publish(partial, folder)
+
+
+def recover(folder: Path) -> None:
+    """Finish, or take back, a publication that was killed between its renames. Call under `hold_lock`."""
+    partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
+    if (partial / MANIFEST).exists():
+        _publish(partial, folder)
+    elif old.exists() and not folder.exists():
+        os.rename(old, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    old = _beside(folder, ".old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+    os.rename(partial, folder)
+    _sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
+        raise PipelineError(
+            "this folder holds files that the pipeline did not write",
+            folder,
+            "move them away, or choose another folder",
+        )
+
+
+def _compare_recipes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    reasons = []
+    if then["version"] != now["version"]:
+        reasons.append(f"the stage's code changed (version {then['version']} -> {now['version']})")
+    old, new = _flatten(then["settings"]), _flatten(now["settings"])
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            reasons.append(f"setting {key} changed ({_show(old, key)} -> {_show(new, key)})")
+    for name in sorted(then["inputs"].keys() | now["inputs"].keys()):
+        if then["inputs"].get(name) != now["inputs"].get(name):
+            reasons.append(f"input {name} changed")
+    return reasons
+
+
+def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _show(flat: dict[str, Any], key: str) -> str:
+    return json.dumps(flat[key]) if key in flat else "unset"
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(folder.name + suffix)
+
+
+def _read_recipe(partial: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((partial / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifest's entry of every file below `folder`, once their bytes are on the disk."""
+    files = {}
+    os.sync()  # one call: a demo world has thousands of files, and fsync of each takes minutes
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        stat = path.stat()
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"bytes": stat.st_size, "sha256": hash_file(path), "mtime_ns": stat.st_mtime_ns}
+    return files
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _wait_for_lock(file: Any, path: Path, folder: Path, patience_seconds: float) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            pid, _, host = path.read_text(encoding="utf-8").partition(" ")
+            dead = host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+            if not dead or time.monotonic() > deadline:  # a process being killed keeps its locks for an instant
+                raise PipelineError(
+                    f"another process is writing here (process {pid or '?'} on {host or '?'})",
+                    folder,
+                    "wait for it to end, or stop it",
+                ) from error
+            time.sleep(0.1)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,234 @@
+"""The settings of every stage: their names, types, ranges and defaults, read from TOML plus `section.key=value`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import PipelineError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Size = tuple[Annotated[int, Field(ge=32, le=4096)], Annotated[int, Field(ge=32, le=4096)]]
+Template = str | Annotated[list[Size], Field(min_length=1)]
+Step = Literal["knn", "sort", "insert"]
+
+
+class Settings(BaseModel):
+    """A section: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """Where the photographs are and what is accepted as one."""
+
+    source: Literal["gldv2", "folders", "demo"] = "gldv2"
+    root: Path = Path("data/gldv2")
+    layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto looks at the first ids
+    max_bad_fraction: Fraction = 0.01  # of a split; more unreadable files than this stop stage 01
+    strict_decode: bool = False  # decode every pixel in stage 01, not the header alone
+    min_side_px: Positive = 8
+    max_side_px: Positive = 20_000
+    max_pixels: Positive = 100_000_000  # width x height; a larger picture is refused before it is decoded
+    retrieval_solution: str = "retrieval_solution.csv"  # in root; without it stage 12 reports counts alone
+    recognition_solution: str = "recognition_solution.csv"
+
+
+class DemoSettings(Settings):
+    """The size and the difficulty of the demo world."""
+
+    landmarks: Annotated[int, Field(ge=2)] = 40
+    train_images: Annotated[int, Field(ge=8)] = 900
+    index_images: Annotated[int, Field(ge=4)] = 700
+    test_images: Annotated[int, Field(ge=4)] = 240
+    longest_side_px: Annotated[int, Field(ge=96, le=1024)] = 288
+    wrong_label_fraction: Fraction = 0.1  # of train: another landmark's label, or a picture of no landmark
+    distractor_fraction: Fraction = 0.3  # of index and of test: pictures of no landmark
+    tail_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7  # images a landmark ~ rank^-exponent
+
+
+class PhaseSettings(Settings):
+    """One phase of training."""
+
+    epochs: Count = 5  # 0: the network goes on as it came
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0  # 0: backbone frozen, its BatchNorm too
+    min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
+    head: Literal["arcface", "cosface"] = "arcface"
+    margin: Annotated[float, Field(ge=0.0, lt=1.5)] = 0.3  # arcface: radians; cosface: cosine
+    scale: Annotated[float, Field(gt=0.0)] = 30.0
+    template: Template = "S2"  # the (width, height) of each aspect-ratio group, by name or as a list
+    augment: Literal["none", "soft", "middle"] = "soft"
+    freeze_batchnorm: bool = False
+    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # of train, held back
+    checkpoint_steps: Positive = 500
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class ModelSettings(Settings):
+    """One embedding network; several of them are an ensemble."""
+
+    backbone: str = "resnet101"
+    weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
+    pooling: Literal["gem"] = "gem"
+    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # where the learnable exponent starts
+    dims: Annotated[int, Field(ge=2)] = 512
+    weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
+    base: PhaseSettings = PhaseSettings()
+    final: PhaseSettings = PhaseSettings()
+
+
+class ExtractSettings(Settings):
+    """Global descriptors."""
+
+    template: Template = "L2"
+    scales: Annotated[list[Annotated[float, Field(gt=0.0, le=4.0)]], Field(min_length=1)] = [0.75, 1.0, 1.25]
+    batch_size: Positive = 16
+    shard_rows: Positive = 4096  # what a kill can cost at most
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class SearchSettings(Settings):
+    """Nearest neighbours."""
+
+    index_k: Positive = 100  # neighbours of a test image in index
+    train_k: Positive = 10  # neighbours of a test or index image in train
+    factory: str = "Flat"  # Flat = exact; any other faiss index_factory string
+    probes: Positive = 16  # lists visited, for factories with inverted lists
+
+
+class VoteSettings(Settings):
+    """Landmarks of index and test images by soft voting."""
+
+    votes: Positive = 3
+
+
+class RecognitionSettings(Settings):
+    """The recognition answer."""
+
+    votes: Positive = 3
+    ban_above: Count = 0  # a label predicted for more test images than this is a non-landmark; 0 = no ban
+
+
+def _check_recipe(steps: list[str]) -> list[str]:
+    if steps[0] != "knn" or "knn" in steps[1:]:
+        raise ValueError("a recipe starts with knn, and has it once")
+    return steps
+
+
+Recipe = Annotated[list[Step], Field(min_length=1), AfterValidator(_check_recipe)]
+
+
+class RerankSettings(Settings):
+    """The recipe of the submission, and the recipes measured beside it."""
+
+    recipe: Recipe = ["knn", "sort", "insert"]
+    rivals: dict[Name, Recipe] = {}
+    top_k: Annotated[int, Field(ge=1, le=100)] = 100
+    min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
+
+
+class SubmitSettings(Settings):
+    """The submission files."""
+
+    gzip: bool = False
+
+
+class RuntimeSettings(Settings):
+    """How the work is done; no answer depends on it."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 …
+    workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one a core
+    outputs: Path = Path("outputs")
+
+
+class Config(Settings):
+    """Every setting of a run."""
+
+    run: Name
+    seed: Count = 2019
+    data: DataSettings = DataSettings()
+    demo: DemoSettings = DemoSettings()
+    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)] = {"cnn": ModelSettings()}
+    extract: ExtractSettings = ExtractSettings()
+    search: SearchSettings = SearchSettings()
+    vote: VoteSettings = VoteSettings()
+    recognition: RecognitionSettings = RecognitionSettings()
+    rerank: RerankSettings = RerankSettings()
+    submit: SubmitSettings = SubmitSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """The settings in the TOML file `path`, with `section.key=value` overrides applied on top.
+
+    A value is read as TOML where it is one (`3`, `true`, `["knn", "sort"]`), as plain text otherwise. `run` defaults to
+    the file's name. Raises PipelineError naming key, file and what is allowed.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PipelineError(
+            f"the configuration cannot be read: {error.strerror}", path, _suggest_configs(path)
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PipelineError(f"the configuration is not TOML: {error}", path, "correct that line") from error
+    values.setdefault("run", path.stem)
+    for override in overrides or []:
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise PipelineError(
+            _describe_errors(error), path, "correct the setting in this file or on the command line"
+        ) from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise PipelineError(f"not a setting: {override!r}", "command line", "write section.key=value")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise PipelineError(f"{section} is a value, not a section", f"command line: {override}", "shorten the key")
+    try:
+        values[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text
+
+
+def _describe_errors(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown setting {key}; known there: {_known_keys(item['loc'][:-1])}")
+        else:
+            lines.append(f"setting {key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return "\n".join(lines)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    model: Any = Config
+    for part in location:
+        if part == "models":
+            model = {"any": ModelSettings}
+        else:
+            model = model["any"] if isinstance(model, dict) else model.model_fields[part].annotation
+    return ", ".join(model.model_fields)
+
+
+def _suggest_configs(path: Path) -> str:
+    found = sorted(str(other) for other in path.parent.glob("*.toml"))
+    return f"choose one of {', '.join(found)}" if found else "give the path of a TOML file"

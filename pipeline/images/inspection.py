@@ -1,0 +1,116 @@
+"""Which files are photographs: sizes from their headers, and a reason for each file that is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.competition.tables import Split
+from pipeline.errors import PipelineError
+from pipeline.images.decode import UndecodableImage, decode_photograph, read_header
+
+CHUNK = 512  # files that a worker takes at a time
+SMALL = 4 * CHUNK  # fewer files than this are read here: starting workers costs more
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted as a photograph. strict: decode every pixel, which finds damage behind a good header."""
+
+    min_side_px: int
+    max_side_px: int
+    max_pixels: int
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A photograph's size as displayed, in pixels, and its bytes on disk; reason is empty for a good one."""
+
+    width: int = 0
+    height: int = 0
+    bytes: int = 0
+    reason: str = ""
+
+
+def inspect_photograph(path: Path, limits: Limits) -> Inspection:
+    """The size of the photograph at `path`, or the reason why it is none."""
+    try:
+        size = os.stat(path).st_size
+        width, height = read_header(path)
+        if min(width, height) < limits.min_side_px or max(width, height) > limits.max_side_px:
+            bounds = f"{limits.min_side_px} to {limits.max_side_px} px"
+            return Inspection(reason=f"{width} x {height} px: sides must be {bounds}")
+        if width * height > limits.max_pixels:
+            return Inspection(reason=f"{width} x {height} px: more than {limits.max_pixels} pixels")
+        if limits.strict:
+            decode_photograph(path, strict=True)
+        return Inspection(width, height, size)
+    except UndecodableImage as error:
+        return Inspection(reason=error.reason)
+    except OSError as error:
+        return Inspection(reason=(error.strerror or str(error)).lower())
+
+
+def inspect_photographs(
+    paths: list[Path], limits: Limits, workers: int, on_progress: Callable[[int], None] = lambda count: None
+) -> list[Inspection]:
+    """`inspect_photograph` of every path, in order, in `workers` processes. Memory: O(len(paths))."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    found: list[Inspection] = []
+    for inspected in _map_chunks(partial(_inspect_chunk, limits=limits), chunks, 1 if len(paths) < SMALL else workers):
+        found += inspected
+        on_progress(len(inspected))
+    return found
+
+
+def inspect_split(
+    root: Path, split: Split, limits: Limits, workers: int, on_progress: Callable[[int], None] = lambda count: None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The split's photographs and its rejected files.
+
+    Photographs, in the order of the organisers' table: id, path (below `root`), width, height, bytes, and in train
+    landmark (int64). Rejected: id, path, reason.
+    """
+    found = inspect_photographs([root / path for path in split.paths], limits, workers, on_progress)
+    table = pd.DataFrame({"id": split.ids, "path": split.paths, "reason": [one.reason for one in found]}, dtype="str")
+    for column in ("width", "height", "bytes"):
+        table[column] = pd.Series([getattr(one, column) for one in found], dtype="int64")
+    if split.landmarks is not None:
+        table["landmark"] = pd.Series(split.landmarks, dtype="int64")
+    good = table["reason"] == ""
+    return table[good].drop(columns="reason").reset_index(drop=True), table[~good][["id", "path", "reason"]]
+
+
+def refuse_bad_data(split: str, good: pd.DataFrame, bad: pd.DataFrame, max_fraction: float, listed: Path) -> None:
+    """Raise PipelineError with exit code 3 when more than `max_fraction` of a split's files are no photographs."""
+    total = len(good) + len(bad)
+    if len(bad) <= max_fraction * total:
+        return
+    first = "; ".join(f"{path}: {reason}" for path, reason in zip(bad["path"][:5], bad["reason"][:5], strict=True))
+    raise PipelineError(
+        f"{len(bad)} of {total} files of {split} are no readable photographs ({first})",
+        listed,
+        f"mend or remove them, or raise data.max_bad_fraction (now {max_fraction})",
+        exit_code=3,
+    )
+
+
+def _inspect_chunk(paths: list[Path], limits: Limits) -> list[Inspection]:
+    return [inspect_photograph(path, limits) for path in paths]
+
+
+def _map_chunks(
+    work: Callable[[list[Path]], list[Inspection]], chunks: list[list[Path]], workers: int
+) -> Iterator[list[Inspection]]:
+    if workers <= 1:
+        yield from map(work, chunks)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(work, chunks)

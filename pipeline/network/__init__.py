@@ -1,0 +1,1 @@
+"""The embedding network and how it learns."""

@@ -1,0 +1,1 @@
+"""Answers to something that a person reads."""

@@ -1,0 +1,296 @@
+"""What all stage scripts share: the command line, the log, progress, freshness of what they read, exit codes.
+
+Exit codes: 0 done or fresh; 2 a wrong setting, file or command; 3 more bad data than allowed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import logging
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.artifacts import SCRATCH, Recipe, build, explain_staleness, find_damage, hold_lock, read_manifest, recover
+from pipeline.config import Config, load_config
+from pipeline.errors import PipelineError
+
+STAGES = Path(__file__).resolve().parent.parent / "stages"
+DEFAULT_CONFIG = Path("configs/demo.toml")
+log = logging.getLogger("cairn")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One artifact that a stage makes.
+
+    artifact: its folder below outputs/<run>/, or an absolute path.
+    settings: what of the configuration changes its bytes, as plain JSON values.
+    inputs: artifacts it reads, "05_extract_global/cnn/test", or one file of one, "01_prepare_data:test.parquet".
+    external: digests of what it reads from outside outputs/, by name; called when freshness is judged.
+    saves_on_stop: it polls `Context.should_stop` and saves its work; Ctrl-C then waits for that.
+    """
+
+    artifact: str
+    run: Callable[[Context], None]
+    settings: dict[str, Any]
+    inputs: tuple[str, ...] = ()
+    external: Callable[[], dict[str, str]] = dict
+    saves_on_stop: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A numbered step of the pipeline. version: raise it when the code gives other bytes for the same recipe."""
+
+    name: str
+    version: int
+    tasks: Callable[[Config], list[Task]]
+
+    @property
+    def number(self) -> int:
+        return int(self.name[:2])
+
+
+@dataclass
+class Context:
+    """What a task gets: the settings, where to read, where to write, whom to tell."""
+
+    config: Config
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> Path:
+        """For shards and checkpoints: kept over a kill, never published."""
+        return self.folder / SCRATCH
+
+    def input(self, reference: str) -> Path:
+        """The path of an input, named as in `Task.inputs`."""
+        artifact, _, name = reference.partition(":")
+        return _run_folder(self.config) / artifact / name
+
+    def progress(self, total: int, unit: str, done: int = 0) -> tqdm:
+        """A progress bar with rate and time left, on the console alone."""
+        seconds = 0.5 if sys.stderr.isatty() else 20.0  # a log that is a file needs no animation
+        return tqdm(total=total, initial=done, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05, mininterval=seconds)
+
+    @property
+    def workers(self) -> int:
+        """How many processes to work with."""
+        asked = self.config.runtime.workers
+        return (os.cpu_count() or 1) if asked < 0 else asked
+
+    def should_stop(self) -> bool:
+        """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
+        return _Signals.stop_asked
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the settings."""
+
+    force: bool = False
+    verify: bool = False
+
+
+class _Signals:
+    stop_asked = False
+    task_saves = False
+
+    @classmethod
+    def handle(cls, number: int, _frame: FrameType | None) -> None:
+        if cls.stop_asked or not cls.task_saves:
+            raise KeyboardInterrupt
+        cls.stop_asked = True
+        log.warning("stopping after this batch, to save the work; once more to stop at once")
+
+
+class Pipeline:
+    """All stages of one configuration: what is fresh, what is stale and why, and running them."""
+
+    def __init__(self, config: Config, stages: list[Stage], options: Options = Options()):
+        self.config, self.stages, self.options = config, stages, options
+        self.tasks = {stage.name: stage.tasks(config) for stage in stages}
+        self._owner = {task.artifact: (stage, task) for stage in stages for task in self.tasks[stage.name]}
+        self._reasons: dict[str, list[str]] = {}
+
+    def explain(self, stage: Stage) -> dict[str, list[str]]:
+        """Why each artifact of `stage` is stale; an empty list where it is fresh."""
+        return {task.artifact: self._explain_task(stage, task) for task in self.tasks[stage.name]}
+
+    def run_stage(self, stage: Stage) -> None:
+        """Make what is stale of `stage`; refuse when what it reads is missing or stale itself."""
+        for task in self.tasks[stage.name]:
+            reasons = ["forced"] if self.options.force else self._explain_task(stage, task)
+            if not reasons:
+                log.info("%s is fresh", task.artifact)
+                continue
+            self._require_inputs(task)
+            with hold_lock(self._folder(task.artifact)):
+                self._run_task(stage, task, reasons)
+            # What was fresh stays so; what was stale may have become fresh.
+            self._reasons = {artifact: reasons for artifact, reasons in self._reasons.items() if not reasons}
+
+    def _run_task(self, stage: Stage, task: Task, reasons: list[str]) -> None:
+        folder = self._folder(task.artifact)
+        recover(folder)
+        recipe = self._recipe(stage, task)
+        if not self.options.force and not explain_staleness(folder, recipe, self.options.verify):
+            return log.info("%s is fresh", task.artifact)
+        log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
+        start = time.monotonic()
+        with build(folder, recipe) as (partial, facts):
+            _Signals.task_saves = task.saves_on_stop
+            task.run(Context(self.config, partial, facts))
+            _Signals.task_saves = False
+        log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
+
+    def _explain_task(self, stage: Stage, task: Task) -> list[str]:
+        if task.artifact not in self._reasons:
+            stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
+            self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + explain_staleness(
+                self._folder(task.artifact), self._recipe(stage, task), self.options.verify
+            )
+        return self._reasons[task.artifact]
+
+    def _require_inputs(self, task: Task) -> None:
+        for owner in self._input_owners(task):
+            stage, other = self._owner[owner]
+            reasons = self._explain_task(stage, other)
+            if reasons:
+                raise PipelineError(
+                    f"{task.artifact} reads {owner}, which is not up to date: {'; '.join(reasons[:3])}",
+                    self._folder(owner),
+                    f"./run_all.sh with the same settings and --to {stage.number} brings it up to date"
+                    + (f"; --force {stage.number} makes it anew" if self._is_damaged(owner) else ""),
+                )
+
+    def _is_damaged(self, artifact: str) -> bool:
+        manifest = read_manifest(self._folder(artifact))
+        return manifest is not None and bool(find_damage(self._folder(artifact), manifest))
+
+    def _recipe(self, stage: Stage, task: Task) -> Recipe:
+        inputs = dict(task.external())
+        for reference in task.inputs:
+            artifact, _, name = reference.partition(":")
+            manifest = read_manifest(self._folder(artifact))
+            inputs[reference] = (manifest.digest(name) if manifest else None) or "missing"
+        return Recipe(stage.name, stage.version, task.settings, inputs)
+
+    def _input_owners(self, task: Task) -> list[str]:
+        return list(dict.fromkeys(reference.partition(":")[0] for reference in task.inputs))
+
+    def _folder(self, artifact: str) -> Path:
+        return _run_folder(self.config) / artifact
+
+
+def load_stages(folder: Path = STAGES) -> list[Stage]:
+    """The `STAGE` of every numbered script, in order. The scripts import nothing heavy until they run."""
+    stages = []
+    for path in sorted(folder.glob("[0-9][0-9]_*.py")):
+        spec = importlib.util.spec_from_file_location(f"stage_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        stages.append(module.STAGE)
+    return stages
+
+
+def main(stage_name: str, arguments: list[str] | None = None) -> int:
+    """Run one stage from the command line; its exit code."""
+    parser = argparse.ArgumentParser(description=f"Stage {stage_name} alone; see ./run_all.sh for all of them.")
+    add_config_arguments(parser)
+    parser.add_argument("--force", action="store_true", help="run even when everything is fresh")
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        config = load_config(given.config, given.settings)
+        with logging_to(_run_folder(config)):
+            pipeline = Pipeline(config, load_stages(), Options(given.force, given.verify))
+            pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name))
+
+    return run_guarded(work)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every command shares."""
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="TOML file (default: %(default)s)")
+    parser.add_argument("--verify", action="store_true", help="hash every file of every artifact that is read")
+    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings to override")
+
+
+def run_guarded(work: Callable[[], None]) -> int:
+    """Call `work`; turn how it ends into an exit code and a message."""
+    signal.signal(signal.SIGINT, _Signals.handle)
+    signal.signal(signal.SIGTERM, _Signals.handle)
+    try:
+        work()
+    except PipelineError as error:
+        log.error("error: %s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted: the same command goes on from here")
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        log.exception("error: this is a defect of the pipeline, not of your data; the traceback tells where")
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def logging_to(run_folder: Path) -> Iterator[None]:
+    """Send the log to the console and to outputs/<run>/log.txt while the block runs."""
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(run_folder / "log.txt", encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(
+            f"the output folder cannot be written: {error.strerror}",
+            run_folder,
+            "set runtime.outputs to another folder",
+        ) from error
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console = _ConsoleHandler(sys.stderr)
+    console.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    for handler in (file, console):
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    file.emit(log.makeRecord("cairn", logging.INFO, "", 0, "$ %s", (shlex.join(sys.argv),), None))
+    try:
+        yield
+    except BaseException as error:
+        trace = None if isinstance(error, PipelineError) else (type(error), error, error.__traceback__)
+        file.emit(log.makeRecord("cairn", logging.ERROR, "", 0, "%s", (error,), trace))
+        raise
+    finally:
+        for handler in (file, console):
+            log.removeHandler(handler)
+        file.close()
+
+
+class _ConsoleHandler(logging.StreamHandler):
+    """Writes above a progress bar, not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+def _run_folder(config: Config) -> Path:
+    return config.runtime.outputs.absolute() / config.run

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Set up the environment when needed, then lint, check types and run the tests. Arguments go to pytest.
+set -euo pipefail
+. "$(dirname "$0")/.ci/environment.sh"
+"$PYTHON" -m ruff check .
+"$PYTHON" -m mypy pipeline stages benchmarks
+exec "$PYTHON" -m pytest "$@"

@@ -1,0 +1,67 @@
+"""Stage 01: which photographs there are.
+
+Renders the demo world first when the data is one. Reads the organisers' tables, looks at the header of every file, and
+writes one table a split; files that are no photographs go to rejected.csv with the reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from pipeline.competition.tables import SPLITS, digest_sources
+from pipeline.config import Config
+from pipeline.runner import Context, Stage, Task, log, main
+
+
+def tasks(config: Config) -> list[Task]:
+    """The demo world, when the data is one, and the tables of what there is."""
+    root, source = config.data.root.absolute(), config.data.source
+    elsewhere = {"root", "retrieval_solution", "recognition_solution"}  # where it is, and what only stage 12 reads
+    settings = config.data.model_dump(mode="json", exclude=elsewhere)
+    if source != "demo":
+        return [Task("01_prepare_data", prepare, settings, external=partial(digest_sources, root, source))]
+    demo = {"demo": config.demo.model_dump(), "seed": config.seed}
+    return [Task(str(root), render, demo), Task("01_prepare_data", prepare, settings, inputs=(str(root),))]
+
+
+def render(context: Context) -> None:
+    """Render the demo world."""
+    from pipeline.competition.demo_world import plan_demo_world, write_demo_world
+
+    plan = plan_demo_world(context.config.demo, context.config.seed)
+    with context.progress(len(plan.photographs), "photographs") as bar:
+        write_demo_world(plan, context.folder, context.workers, bar.update)
+
+
+def prepare(context: Context) -> None:
+    """Write {train,index,test}.parquet, train_clean.csv, landmarks.csv and rejected.csv."""
+    import pandas as pd
+
+    from pipeline.competition.tables import read_folders, read_gldv2, write_clean_list
+    from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
+
+    settings, root = context.config.data, context.config.data.root.absolute()
+    dataset = read_folders(root) if settings.source == "folders" else read_gldv2(root, settings.layout)
+    limits = Limits(settings.min_side_px, settings.max_side_px, settings.max_pixels, settings.strict_decode)
+    rejected, listed = [], context.folder / "rejected.csv"
+    for name in SPLITS:
+        with context.progress(len(dataset.splits[name].paths), "files") as bar:
+            good, bad = inspect_split(root, dataset.splits[name], limits, context.workers, bar.update)
+        rejected.append(bad.assign(split=name)[["split", "id", "path", "reason"]])
+        pd.concat(rejected).to_csv(listed, index=False)
+        refuse_bad_data(name, good, bad, settings.max_bad_fraction, listed)
+        good.to_parquet(context.folder / f"{name}.parquet", index=False)
+        context.facts[name] = {"photographs": len(good), "rejected": len(bad)}
+        log.info("%s: %d photographs, %d rejected", name, len(good), len(bad))
+        if name == "train":
+            context.facts[name]["landmarks"] = int(good["landmark"].nunique())
+            write_clean_list(context.folder / "train_clean.csv", dataset.clean_list, set(good["id"]))
+    names = pd.DataFrame(dataset.landmark_names.items(), columns=["landmark_id", "name"])
+    names.to_csv(context.folder / "landmarks.csv", index=False)
+
+
+STAGE = Stage("01_prepare_data", version=1, tasks=tasks)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE.name))

@@ -1,0 +1,69 @@
+"""Run the stages in order, from the first that is not up to date; or only say which those are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from pipeline.config import load_config
+from pipeline.errors import PipelineError
+from pipeline.runner import Options, Pipeline, Stage, add_config_arguments, load_stages, log, logging_to, run_guarded
+
+
+def main() -> int:
+    """The exit code of the run: 0 done, 2 user error, 3 too much bad data, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="run_all.sh", description="All stages, in order; what is fresh is left alone."
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--from", dest="first", type=int, default=1, metavar="N", help="start at stage N")
+    parser.add_argument("--to", dest="last", type=int, default=12, metavar="N", help="stop behind stage N")
+    parser.add_argument("--only", type=int, metavar="N", help="stage N alone")
+    parser.add_argument(
+        "--force", type=int, action="append", default=[], metavar="N", help="run stage N even when fresh"
+    )
+    parser.add_argument("--status", action="store_true", help="say what is fresh, what is stale and why; run nothing")
+    given = parser.parse_args()
+    return run_guarded(lambda: work(given))
+
+
+def work(given: argparse.Namespace) -> None:
+    """Do what the command line asks."""
+    config = load_config(given.config, given.settings)
+    stages = load_stages()
+    chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
+    if given.status:
+        return print_status(Pipeline(config, stages, Options(verify=given.verify)), chosen)
+    with logging_to(config.runtime.outputs.absolute() / config.run):
+        start = time.monotonic()
+        pipeline = Pipeline(config, stages, Options(verify=given.verify))
+        for stage in chosen:
+            pipeline.options = Options(stage.number in given.force, given.verify)
+            pipeline.run_stage(stage)
+        log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)
+
+
+def choose_stages(stages: list[Stage], first: int, last: int, forced: list[int]) -> list[Stage]:
+    """The stages numbered `first` to `last`; naming one that does not exist is an error."""
+    known = {stage.number for stage in stages}
+    chosen = [stage for stage in stages if first <= stage.number <= last]
+    unknown = sorted(set(forced) - known)
+    if not chosen or unknown:
+        raise PipelineError(
+            f"there is no stage {unknown[0] if unknown else f'{first} to {last}'}",
+            "command line",
+            f"the stages are {', '.join(stage.name for stage in stages)}",
+        )
+    return chosen
+
+
+def print_status(pipeline: Pipeline, chosen: list[Stage]) -> None:
+    """One line an artifact: fresh, or stale with the reasons."""
+    for stage in chosen:
+        for artifact, reasons in pipeline.explain(stage).items():
+            print(f"{artifact:32}  {'stale: ' + '; '.join(reasons) if reasons else 'fresh'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
