@@ -125,6 +125,12 @@ def _check_recipe(steps: list[str]) -> list[str]:
     return steps
 
 
+def _check_rivals(rivals: dict[str, list[str]]) -> dict[str, list[str]]:
+    if "recipe" in rivals:
+        raise ValueError("recipe is the name of the submission's own: choose another for the rival")
+    return rivals
+
+
 Recipe = Annotated[list[Step], Field(min_length=1), AfterValidator(_check_recipe)]
 
 
@@ -132,7 +138,7 @@ class RerankSettings(Settings):
     """The recipe of the submission, and the recipes measured beside it."""
 
     recipe: Recipe = ["knn", "sort", "insert"]
-    rivals: dict[Name, Recipe] = {}
+    rivals: Annotated[dict[Name, Recipe], AfterValidator(_check_rivals)] = {}
     top_k: Annotated[int, Field(ge=1, le=100)] = 100
     min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
 

@@ -53,7 +53,7 @@ def inspect_photograph(path: Path, limits: Limits) -> Inspection:
             decode_photograph(path, strict=True)
         return Inspection(width, height, size)
     except UndecodableImage as error:
-        return Inspection(reason=error.reason)
+        return Inspection(reason=str(error))
     except OSError as error:
         return Inspection(reason=(error.strerror or str(error)).lower())
 

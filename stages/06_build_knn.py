@@ -1,0 +1,68 @@
+"""Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from pipeline.config import Config
+from pipeline.runner import Context, Stage, Task, main
+
+SHARD_ROWS = 65_536  # queries: what a kill can cost
+
+
+def tasks(config: Config) -> list[Task]:
+    """One artifact a pair of splits."""
+    return [plan(config, "test", "index"), plan(config, "test", "train"), plan(config, "index", "train")]
+
+
+def plan(config: Config, queries: str, base: str) -> Task:
+    """The neighbours of `queries` in `base`."""
+    search = config.search
+    settings = {
+        "k": search.index_k if base == "index" else search.train_k,
+        "factory": search.factory,
+        "probes": search.probes if search.factory != "Flat" else None,
+        "weights": {name: model.weight for name, model in config.models.items()},
+    }
+    inputs = [f"05_extract_global/{name}/{split}" for split in (queries, base) for name in config.models]
+    work = partial(build_knn, queries=queries, base=base, k=settings["k"])
+    return Task(f"06_build_knn/{queries}_{base}", work, settings, tuple(inputs), saves_on_stop=True)
+
+
+def build_knn(context: Context, queries: str, base: str, k: int) -> None:
+    """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32."""
+    from pipeline.features.ensemble import load_joined
+    from pipeline.features.store import write_in_shards
+    from pipeline.matching.knn import search
+    from pipeline.network.embedding import choose_device
+
+    settings = context.config.search
+    asked, known = (
+        load_joined(
+            {
+                context.input(f"05_extract_global/{name}/{split}"): model.weight
+                for name, model in context.config.models.items()
+            }
+        )
+        for split in (queries, base)
+    )
+    chosen = choose_device(context.config.runtime.device)
+    device = None if chosen.type == "cpu" else str(chosen)
+
+    def neighbours(start: int, stop: int) -> dict:
+        return search(
+            asked[start:stop], known, k, factory=settings.factory, probes=settings.probes, device=device
+        )._asdict()
+
+    with context.progress(len(asked), f"{queries} photographs") as bar:
+        write_in_shards(
+            context.folder, context.scratch, len(asked), SHARD_ROWS, neighbours, bar.update, context.should_stop
+        )
+    context.facts["rows"] = len(asked)
+
+
+STAGE = Stage("06_build_knn", version=1, tasks=tasks)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE.name))

@@ -1,0 +1,79 @@
+"""Settings: what is wrong is named with its key, its file and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.errors import PipelineError
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "some_run.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_an_empty_file_gives_the_defaults_and_names_the_run_after_itself(toml):
+    config = load_config(toml(""))
+    assert config.run == "some_run"
+    assert config.rerank.recipe == ["knn", "sort", "insert"]
+    assert config.rerank.min_confidence == 0.6
+
+
+def test_overrides_are_read_as_toml_and_beat_the_file(toml):
+    path = toml("[rerank]\nmin_confidence = 0.5\n[models.a]\nbackbone = 'resnet18'\n")
+    config = load_config(
+        path,
+        ["rerank.min_confidence=0.9", "rerank.rivals.s=['knn', 'sort']", "data.root=/photos", "models.a.base.epochs=2"],
+    )
+    assert config.rerank.min_confidence == 0.9
+    assert config.rerank.rivals == {"s": ["knn", "sort"]}
+    assert config.data.root == Path("/photos")
+    assert config.models["a"].base.epochs == 2
+    assert list(config.models) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("[rerank]\ntop = 3", [], ["rerank.top", "min_confidence", "some_run.toml"]),
+        ("speed = 3", [], ["unknown setting speed", "rerank"]),
+        ("[models.a.base]\nepoch = 1", [], ["models.a.base.epoch", "epochs"]),
+        ("", ["rerank.min_confidence=2.5"], ["rerank.min_confidence", "2.5", "less than or equal to 2"]),
+        ("", ["models.cnn.base.epochs=many"], ["models.cnn.base.epochs", "'many'", "integer"]),
+        ("", ["data.source=somewhere"], ["data.source", "gldv2"]),
+        ("", ["rerank.recipe=['sort']"], ["starts with knn"]),
+        ("", ["rerank.rivals.a=['knn', 'dance']"], ["rerank.rivals.a", "dance"]),
+        ("", ["rerank.rivals.recipe=['knn']"], ["name of the submission's own"]),
+        ("", ["run=../elsewhere"], ["run", "../elsewhere"]),
+        ("", ["rerank"], ["section.key=value"]),
+        ("", ["seed.deep=1"], ["seed is a value"]),
+        ("seed = 1\nrun = \n", [], ["not TOML", "line 2"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(toml, text, overrides, expected):
+    if "seed.deep=1" in overrides:
+        text = "seed = 1"
+    with pytest.raises(PipelineError) as caught:
+        load_config(toml(text), overrides)
+    for part in expected:
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_lists_the_configurations_that_there_are(toml, tmp_path):
+    toml("")
+    with pytest.raises(PipelineError, match=r"some_run\.toml"):
+        load_config(tmp_path / "demo.toml")
+
+
+def test_every_shipped_configuration_loads():
+    paths = sorted(Path("configs").glob("*.toml"))
+    assert paths
+    for path in paths:
+        assert load_config(path).run == path.stem
