@@ -29,6 +29,7 @@ from pipeline.errors import PipelineError
 MANIFEST = "manifest.json"
 RECIPE = "recipe.json"
 SCRATCH = "scratch"
+PARTIAL, OLD = ".partial", ".old"
 FORMAT = 1
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu", "opencv-python-headless")
 
@@ -95,6 +96,11 @@ def hash_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_file(path: Path) -> dict[str, str]:
+    """The digest of a file that a stage reads from outside outputs/, by name; "missing" when it is not there."""
+    return {str(path): hash_file(path) if path.is_file() else "missing"}
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -164,7 +170,7 @@ def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]
     recipe is deleted. What lies in `scratch/` (shards, checkpoints) is not published. Call under `hold_lock`.
     """
     _refuse_foreign_folder(folder)
-    partial = _beside(folder, ".partial")
+    partial = _beside(folder, PARTIAL)
     if _read_recipe(partial) != recipe.to_json():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -188,7 +194,7 @@ def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]
 
 def recover(folder: Path) -> None:
     """Finish, or take back, a publication that was killed between its renames. Call under `hold_lock`."""
-    partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
+    partial, old = _beside(folder, PARTIAL), _beside(folder, OLD)
     if (partial / MANIFEST).exists():
         _publish(partial, folder)
     elif old.exists() and not folder.exists():
@@ -197,7 +203,7 @@ def recover(folder: Path) -> None:
 
 
 def _publish(partial: Path, folder: Path) -> None:
-    old = _beside(folder, ".old")
+    old = _beside(folder, OLD)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(folder, old)

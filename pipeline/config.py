@@ -14,8 +14,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Size = tuple[Annotated[int, Field(ge=32, le=4096)], Annotated[int, Field(ge=32, le=4096)]]
-Template = str | Annotated[list[Size], Field(min_length=1)]
+Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride of the deepest feature map
+TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
+Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
 Step = Literal["knn", "sort", "insert"]
 
 
@@ -85,6 +86,11 @@ class ModelSettings(Settings):
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
     base: PhaseSettings = PhaseSettings()
     final: PhaseSettings = PhaseSettings()
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that the backbone's weights come from, when they come from one."""
+        return None if self.weights in ("none", "imagenet") else Path(self.weights)
 
 
 class ExtractSettings(Settings):

@@ -22,7 +22,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.artifacts import SCRATCH, Recipe, build, explain_staleness, find_damage, hold_lock, read_manifest, recover
+from pipeline.artifacts import (
+    PARTIAL,
+    SCRATCH,
+    Recipe,
+    build,
+    explain_staleness,
+    find_damage,
+    hold_lock,
+    read_manifest,
+    recover,
+)
 from pipeline.config import Config, load_config
 from pipeline.errors import PipelineError
 
@@ -72,6 +82,11 @@ class Context:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def published(self) -> Path:
+        """Where the artifact will be."""
+        return self.folder.with_name(self.folder.name.removesuffix(PARTIAL))
+
+    @property
     def scratch(self) -> Path:
         """For shards and checkpoints: kept over a kill, never published."""
         return self.folder / SCRATCH
@@ -85,6 +100,23 @@ class Context:
         """A progress bar with rate and time left, on the console alone."""
         seconds = 0.5 if sys.stderr.isatty() else 20.0  # a log that is a file needs no animation
         return tqdm(total=total, initial=done, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05, mininterval=seconds)
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[Callable[[int, int, float, float], None]]:
+        """Yield what training tells of each step: (step, of how many, loss, learning rate), for a progress bar."""
+        with self.progress(0, "steps") as bar:
+
+            def show(step: int, steps: int, loss: float, rate: float) -> None:
+                if not bar.total:  # the first step of this process: those before it were another's
+                    bar.total, bar.initial, bar.n = steps, step - 1, step - 1
+                bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}", refresh=False)
+                bar.update(step - bar.n)
+
+            yield show
+
+    def keep(self, name: str) -> None:
+        """Publish a file of `scratch`."""
+        os.replace(self.scratch / name, self.folder / name)
 
     @property
     def workers(self) -> int:

@@ -31,7 +31,7 @@ def render(context: Context) -> None:
 
     plan = plan_demo_world(context.config.demo, context.config.seed)
     with context.progress(len(plan.photographs), "photographs") as bar:
-        write_demo_world(plan, context.folder, context.workers, bar.update)
+        write_demo_world(plan, context.folder, context.workers, lambda done: bar.update(done - bar.n))
 
 
 def prepare(context: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.runner import Context, Stage, Task, main
@@ -19,31 +20,32 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, queries: str, base: str) -> Task:
     """The neighbours of `queries` in `base`."""
     search = config.search
+    k = search.index_k if base == "index" else search.train_k
     settings = {
-        "k": search.index_k if base == "index" else search.train_k,
+        "k": k,
         "factory": search.factory,
         "probes": search.probes if search.factory != "Flat" else None,
         "weights": {name: model.weight for name, model in config.models.items()},
     }
     inputs = [f"05_extract_global/{name}/{split}" for split in (queries, base) for name in config.models]
-    work = partial(build_knn, queries=queries, base=base, k=settings["k"])
+    work = partial(build_knn, queries=queries, base=base, k=k)
     return Task(f"06_build_knn/{queries}_{base}", work, settings, tuple(inputs), saves_on_stop=True)
 
 
 def build_knn(context: Context, queries: str, base: str, k: int) -> None:
     """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32."""
-    from pipeline.features.ensemble import load_joined
+    import numpy as np
+
+    from pipeline.features.ensemble import JoinedDescriptors
     from pipeline.features.store import write_in_shards
     from pipeline.matching.knn import search
     from pipeline.network.embedding import choose_device
 
     settings = context.config.search
+    weights = [model.weight for model in context.config.models.values()]
     asked, known = (
-        load_joined(
-            {
-                context.input(f"05_extract_global/{name}/{split}"): model.weight
-                for name, model in context.config.models.items()
-            }
+        JoinedDescriptors(
+            [np.load(path / "descriptors.npy", mmap_mode="r") for path in folders(context, split)], weights
         )
         for split in (queries, base)
     )
@@ -60,6 +62,11 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
             context.folder, context.scratch, len(asked), SHARD_ROWS, neighbours, bar.update, context.should_stop
         )
     context.facts["rows"] = len(asked)
+
+
+def folders(context: Context, split: str) -> list[Path]:
+    """Where the descriptors of a split are, model by model."""
+    return [context.input(f"05_extract_global/{name}/{split}") for name in context.config.models]
 
 
 STAGE = Stage("06_build_knn", version=1, tasks=tasks)

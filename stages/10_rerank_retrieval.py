@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,14 @@ def tasks(config: Config) -> list[Task]:
     ]
 
 
-def plan(config: Config, name: str, steps: list[str]) -> Task:
+def plan(config: Config, name: str, steps: Sequence[str]) -> Task:
     """The ranking by one recipe."""
-    settings = {"steps": steps, "rerank": config.rerank.model_dump(exclude={"recipe", "rivals"})}
+    settings = {"steps": list(steps), "rerank": config.rerank.model_dump(exclude={"recipe", "rivals"})}
     inputs = ("06_build_knn/test_index", "09_predict_landmarks:index.parquet", "09_predict_landmarks:test.parquet")
     return Task(f"10_rerank_retrieval/{name}", partial(rerank, steps=steps), settings, inputs)
 
 
-def rerank(context: Context, steps: list[str]) -> None:
+def rerank(context: Context, steps: Sequence[str]) -> None:
     """Write <place>_<step>.rows.npy and .scores.npy, (Q, top_k) each, for every step."""
     import numpy as np
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts import hash_file
+from pipeline.competition.rows import read_rows
 from pipeline.errors import PipelineError
 
 SPLITS = ("train", "index", "test")
@@ -104,6 +105,11 @@ def write_clean_list(path: Path, clean_list: dict[int, list[str]], readable: set
                 writer.writerow((landmark, " ".join(kept)))
 
 
+def read_clean_ids(path: Path) -> set[str]:
+    """The train ids of a clean list that `write_clean_list` wrote; none when there was no list."""
+    return {image_id for _, (images,) in read_rows(path, ("images",)) for image_id in images.split()}
+
+
 def digest_sources(root: Path, source: str) -> dict[str, str]:
     """Digests of everything that `read_gldv2` or `read_folders` and the decoder will read, by name.
 
@@ -120,44 +126,6 @@ def digest_sources(root: Path, source: str) -> dict[str, str]:
             listing.update(f"{path} {size}\n".encode(errors="surrogateescape"))
         digests[f"{split}/"] = listing.hexdigest()
     return digests
-
-
-def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Each row's line number and its cells in `columns`, as text.
-
-    A byte order mark, CRLF, quotes, blank lines and empty cells behind the last column (a trailing comma) are tolerated;
-    a missing column, a row of another length or bytes that are not UTF-8 are errors with their line.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise PipelineError(
-                    f"no column {missing[0]!r}; the first line is {','.join(header)!r}",
-                    f"{path}, line 1",
-                    f"the file needs the columns {','.join(columns)}",
-                )
-            at = [header.index(name) for name in columns]
-            for row in reader:
-                if not row or row == [""]:
-                    continue
-                if len(row) < len(header) or any(cell for cell in row[len(header) :]):
-                    raise PipelineError(
-                        f"{len(row)} cells where the first line has {len(header)}",
-                        f"{path}, line {reader.line_num}",
-                        "correct the row",
-                    )
-                yield reader.line_num, [row[column] for column in at]
-    except OSError as error:
-        raise PipelineError(
-            f"the table cannot be read: {error.strerror}", path, "set data.root to the folder that holds it (README.md)"
-        ) from error
-    except csv.Error as error:
-        raise PipelineError(f"not a CSV: {error}", f"{path}, line {reader.line_num}", "correct the row") from error
-    except UnicodeDecodeError as error:
-        raise PipelineError(f"not UTF-8 text: {error.reason}", path, "save the file as UTF-8") from error
 
 
 def _require_folder(root: Path) -> None:

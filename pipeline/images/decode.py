@@ -65,8 +65,8 @@ def read_header(path: Path) -> Size:
 def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = False) -> np.ndarray:
     """The photograph as (H, W, 3) uint8 RGB, upright.
 
-    wanted: the (width, height) that it is going to be resized to. A JPEG at least twice as large is then decoded at 1/2,
-    1/4 or 1/8 of its size, never below `wanted`: several times faster, and less aliasing in the resize that follows.
+    wanted: the (width, height) that it is going to be resized to. A JPEG at least twice as large is then decoded at
+    1/2, 1/4 or 1/8 of its size, never below `wanted`: several times faster.
     strict: also refuse a JPEG whose pixel data are damaged though they decode (a block of zeros in the middle).
     Raises UndecodableImage, with the reason.
     """

@@ -10,9 +10,9 @@ import numpy as np
 
 END_OF_IMAGE = b"\xff\xd9"
 START_OF_SCAN = 0xDA
-# Code lengths of the example table for luminance AC coefficients (ITU-T T.81, table K.5), which most cameras use. Under it
-# zero bits mean "coefficient -1" over and over, so that a long run of zero bytes cannot come from a picture. (Under a
-# table fitted to the picture they can: a blown-out sky. There the decoder's own complaint has to do.)
+# Code lengths of the example table for luminance AC coefficients (ITU-T T.81, table K.5), which most cameras use. Under
+# it zero bits mean "coefficient -1" over and over, so that a long run of zero bytes cannot come from a picture. (Under
+# a table fitted to the picture they can: a blown-out sky. There the decoder's own complaint has to do.)
 EXAMPLE_TABLE = bytes([0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7D])
 ZERO_RUN = bytes(64)
 
@@ -41,7 +41,8 @@ def _scan_start(data: bytes) -> int | None:
         marker = data[at + 1]
         if marker == START_OF_SCAN:
             return at
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")  # 0xFF may be repeated as filling
+        filling = marker == 0xFF  # 0xFF may be repeated before a marker
+        at += 1 if filling else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
 

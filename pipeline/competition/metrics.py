@@ -1,0 +1,234 @@
+"""The official metrics of Google Landmarks v2 (Weyand et al. 2020): retrieval by mAP@100, recognition by GAP.
+
+The pipeline has row numbers, a file of answers has ids: `encode_retrieval` and `encode_recognition` turn ids into the
+arrays that the metrics take. Every mean is over all queries of the solution, answered or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIST_LENGTH = 100  # places that the competition scores
+NONE = -1
+BLOCK = 16_384  # queries looked up at a time
+
+Hits = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What is right for each of Q queries: relevant rows, or landmarks.
+
+    offsets: (Q + 1,) int64; values: (M,) int64, not negative. Query q has values[offsets[q] : offsets[q + 1]],
+    ascending, without repeats.
+    """
+
+    offsets: Integers
+    values: Integers
+
+    @classmethod
+    def from_pairs(cls, queries: NDArray[np.integer], values: NDArray[np.integer], count: int) -> Truth:
+        """The truth of `count` queries from (query, value) pairs in any order; a repeated pair counts once."""
+        order = np.lexsort((values, queries))
+        queries, values = np.asarray(queries, np.int64)[order], np.asarray(values, np.int64)[order]
+        if len(queries) and (queries[0] < 0 or queries[-1] >= count or values.min() < 0):
+            raise ValueError(f"the truth of {count} queries has a pair with a query or a value out of range")
+        new = np.ones(len(queries), dtype=np.bool_)
+        new[1:] = (queries[1:] != queries[:-1]) | (values[1:] != values[:-1])
+        return cls(np.searchsorted(queries[new], np.arange(count + 1)), values[new])
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Iterable[int]]) -> Truth:
+        """The truth of one query a list."""
+        pairs = [(query, value) for query, values in enumerate(lists) for value in values]
+        queries, values = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        return cls.from_pairs(queries, values, len(lists))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Integers:
+        """How many values each query has, (Q,) int64."""
+        return np.diff(self.offsets)
+
+    def holds(self, queries: Integers, values: Integers) -> Hits:
+        """Whether each (query, value) pair is right, (P,) bool; value -1 never is. O(P log M)."""
+        if not len(self.values):
+            return np.zeros(len(queries), dtype=np.bool_)
+        stride = max(int(self.values.max()), int(values.max(initial=0))) + 1
+        keys = np.repeat(np.arange(len(self)), self.counts) * stride + self.values  # ascending, as the pairs are
+        sought = queries * stride + values
+        found = np.minimum(np.searchsorted(keys, sought), len(keys) - 1)
+        return (keys[found] == sought) & (values >= 0)
+
+
+# ---- Retrieval ------------------------------------------------------------------------------------------------------
+
+
+def find_hits(rows: NDArray[np.integer], truth: Truth) -> Hits:
+    """Whether a place holds a relevant row that did not occur before it in its list, (Q, K) bool.
+
+    rows: (Q, K), best first, -1 = none; list q answers the truth's query q. A repeated row is no second hit, but it
+    keeps its place. O(Q K log M) time.
+    """
+    if rows.ndim != 2 or len(rows) != len(truth):
+        raise ValueError(f"rows of shape {rows.shape} cannot answer {len(truth)} queries")
+    hits = np.zeros(rows.shape, dtype=np.bool_)
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK].astype(np.int64)
+        query, place = np.divmod(np.arange(part.size), max(1, part.shape[1]))
+        right = np.flatnonzero(truth.holds(start + query, part.reshape(-1)))
+        query, place = query[right], place[right]
+        pairs = query * (part.max(initial=0) + 1) + part[query, place]
+        first = np.unique(pairs, return_index=True)[1]
+        hits[start + query[first], place[first]] = True
+    return hits
+
+
+def average_precisions(hits: Hits, relevant: Integers, k: int = LIST_LENGTH) -> NDArray[np.float64]:
+    """AP@k of each query, (Q,) in [0, 1]: (1 / min(relevant, k)) * sum over the hits at ranks i <= k of (hits so far) / i.
+
+    hits: (Q, K) from `find_hits`. relevant: (Q,) how many images are relevant (`truth.counts`). Raises ValueError for a
+    query without a relevant image: its AP has no meaning, such queries are left out before.
+    """
+    if relevant.min(initial=1) < 1:
+        raise ValueError(f"query {int(relevant.argmin())} has no relevant image: leave it out of the solution")
+    hits = hits[:, :k]
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return (precisions * hits).sum(axis=1) / np.minimum(relevant, k)
+
+
+def mean_average_precision(hits: Hits, relevant: Integers, k: int = LIST_LENGTH) -> float:
+    """mAP@k, in [0, 1]: the mean of `average_precisions`. Raises ValueError without queries."""
+    _check_queries(hits)
+    return float(average_precisions(hits, relevant, k).mean())
+
+
+def mean_precisions(hits: Hits, k: int = LIST_LENGTH) -> NDArray[np.float64]:
+    """Precision at 1 … k, each averaged over the queries, (k,) float64. Short lists count as filled up with misses."""
+    _check_queries(hits)
+    return np.cumsum(_columns(hits, k).mean(axis=0)) / np.arange(1, k + 1)
+
+
+def first_positions(hits: Hits, k: int = LIST_LENGTH) -> Integers:
+    """The rank (from 1) of each query's first hit among its first k places, k + 1 when there is none, (Q,) int64."""
+    hits = _columns(hits, k)
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, k + 1)
+
+
+def mean_and_median_position(hits: Hits, k: int = LIST_LENGTH) -> tuple[float, float]:
+    """The mean and the median of `first_positions`."""
+    _check_queries(hits)
+    positions = first_positions(hits, k)
+    return float(np.mean(positions)), float(np.median(positions))
+
+
+def _columns(hits: Hits, k: int) -> Hits:
+    return np.pad(hits[:, :k], ((0, 0), (0, max(0, k - hits.shape[1]))))
+
+
+def _check_queries(hits: Hits) -> None:
+    if not len(hits):
+        raise ValueError("a mean over no queries has no meaning")
+
+
+# ---- Recognition ----------------------------------------------------------------------------------------------------
+
+
+def global_average_precision(
+    labels: Integers,
+    scores: NDArray[np.floating],
+    truth: Truth,
+    *,
+    order: NDArray[np.integer] | None = None,
+    landmarks_only: bool = False,
+) -> float:
+    """GAP (micro-AP), in [0, 1]: all predictions in one list by descending score, one average precision over it.
+
+    labels: (T,) predicted landmark, -1 = none. scores: (T,). truth: the landmarks of the T test images, often none.
+    order: (T,) integers; equal scores are walked in ascending order, officially that of the ids; None = as they come.
+    landmarks_only: leave out the predictions on images without a landmark, which else only lower the precision.
+
+    The sum of the precisions at the correct predictions is divided by the number of images that show a landmark,
+    predicted or not. Raises ValueError when there are none.
+    """
+    shown = _shown(labels, truth)
+    walk = np.lexsort((np.arange(len(labels)) if order is None else order, -np.asarray(scores)))
+    walk = walk[(labels[walk] != NONE) & (shown[walk] if landmarks_only else True)]
+    correct = truth.holds(walk, labels[walk])
+    precisions = np.cumsum(correct) / np.arange(1, len(walk) + 1)
+    return float(precisions[correct].sum() / np.count_nonzero(shown))
+
+
+def top1_accuracy(labels: Integers, truth: Truth) -> float:
+    """The share of the images that show a landmark whose label is right, in [0, 1]; no label is wrong."""
+    shown = _shown(labels, truth)
+    return float(truth.holds(np.arange(len(labels)), labels)[shown].mean())
+
+
+def _shown(labels: Integers, truth: Truth) -> Hits:
+    if labels.shape != (len(truth),):
+        raise ValueError(f"labels of shape {labels.shape} cannot answer {len(truth)} images")
+    if not len(truth.values):
+        raise ValueError("no image of the solution shows a landmark")
+    return truth.counts > 0
+
+
+# ---- From ids to arrays ---------------------------------------------------------------------------------------------
+
+
+class Recognitions(NamedTuple):
+    """labels, scores, order (T,) and truth: what `global_average_precision` takes."""
+
+    labels: Integers
+    scores: NDArray[np.float64]
+    order: Integers
+    truth: Truth
+
+
+def encode_retrieval(
+    predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Collection[str]], ignored: Collection[str] = ()
+) -> tuple[NDArray[np.int32], Truth]:
+    """Rows (Q, K) int32 and truth for `find_hits`; queries in the solution's order, missing ones with an empty list.
+
+    Relevant ids get numbers; all others, which cannot be hits, are -1 but keep their place. Predictions for `ignored`
+    queries are left out; any other query that the solution does not have raises ValueError.
+    """
+    _refuse_unknown(predictions, solution, ignored)
+    numbers = {name: at for at, name in enumerate(dict.fromkeys(x for relevant in solution.values() for x in relevant))}
+    width = max((len(predictions.get(query, ())) for query in solution), default=0)
+    rows = np.full((len(solution), width), NONE, dtype=np.int32)
+    for row, query in zip(rows, solution, strict=True):
+        names = predictions.get(query, ())
+        row[: len(names)] = [numbers.get(name, NONE) for name in names]
+    return rows, Truth.from_lists([[numbers[name] for name in relevant] for relevant in solution.values()])
+
+
+def encode_recognition(
+    predictions: Mapping[str, tuple[int, float]], solution: Mapping[str, Collection[int]], ignored: Collection[str] = ()
+) -> Recognitions:
+    """The arrays for the recognition metrics, images in the solution's order; unknown images as in encode_retrieval."""
+    _refuse_unknown(predictions, solution, ignored)
+    answers = [predictions.get(image, (NONE, 0.0)) for image in solution]
+    order = np.empty(len(solution), dtype=np.int64)
+    order[np.argsort(np.array(list(solution), dtype=np.str_))] = np.arange(len(solution))
+    return Recognitions(
+        np.array([label for label, _ in answers], dtype=np.int64),
+        np.array([score for _, score in answers], dtype=np.float64),
+        order,
+        Truth.from_lists(list(solution.values())),
+    )
+
+
+def _refuse_unknown(predicted: Iterable[str], solution: Collection[str], ignored: Collection[str]) -> None:
+    known = {*solution, *ignored}
+    unknown = [name for name in predicted if name not in known]
+    if unknown:
+        raise ValueError(f"{len(unknown)} predictions for images that the solution does not have: {unknown[:5]}")

@@ -1,0 +1,227 @@
+"""Submission files and solution files of Google Landmarks v2: written, read and held against the rules.
+
+    retrieval.csv     id,images       test id, then at most 100 index ids, best first, separated by spaces
+    recognition.csv   id,landmarks    test id, then `<landmark> <score>`, or nothing
+    solutions         id,images,Usage  or  id,landmarks,Usage; Usage is Public, Private or Ignored
+
+Names ending in .gz are gzip files. Everything is streamed, a row at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Generic, TextIO, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import atomic_file
+from pipeline.competition.rows import read_rows
+from pipeline.errors import PipelineError
+
+LIST_LENGTH = 100
+SHOWN = 5  # offenders named in an error
+BLOCK = 4_096  # rows turned into text at a time
+NO_IMAGES = "None"  # how the retrieval solution marks a query that is not scored
+
+Answer = TypeVar("Answer")
+
+
+# ---- Write ----------------------------------------------------------------------------------------------------------
+
+
+def write_retrieval(path: Path, ids: Sequence[str], rows: NDArray[np.int32], index_ids: Sequence[str]) -> None:
+    """Write one list a test image: rows (Q, K) are numbers of index images, -1 = none. Same input, same bytes."""
+    if len(ids) != len(rows):
+        raise ValueError(f"{len(rows)} lists for {len(ids)} test images")
+    with _written(path) as file:
+        file.write("id,images\n")
+        for start in range(0, len(rows), BLOCK):
+            for name, row in zip(ids[start : start + BLOCK], rows[start : start + BLOCK].tolist(), strict=True):
+                file.write(f"{name},{' '.join([index_ids[image] for image in row if image >= 0])}\n")
+
+
+def write_recognition(path: Path, ids: Sequence[str], labels: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+    """Write one answer a test image, scores with 6 decimals; label -1 = an empty cell. Same input, same bytes."""
+    with _written(path) as file:
+        file.write("id,landmarks\n")
+        rounded = np.round(scores.astype(np.float64), 6) + 0.0  # never "-0.000000"
+        for name, label, score in zip(ids, labels.tolist(), rounded.tolist(), strict=True):
+            file.write(f"{name},{label} {score:.6f}\n" if label >= 0 else f"{name},\n")
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    with atomic_file(path) as part, open(part, "wb") as raw:
+        binary: BinaryIO = raw
+        if path.suffix == ".gz":  # no name and no time in its header; ids are random, a higher level gains nothing
+            binary = cast(BinaryIO, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0))
+        with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as text:
+            yield text
+
+
+# ---- Validate -------------------------------------------------------------------------------------------------------
+
+
+def validate_retrieval(path: Path, test_ids: Collection[str], index_ids: Collection[str]) -> None:
+    """PipelineError unless the file keeps the rules: every test id once; at most 100 index ids a cell, each once."""
+    offences, index = _Offences(), frozenset(index_ids)
+    rows = Counter[str]()
+    for _, (query, cell) in read_rows(path, ("id", "images")):
+        rows[query] += 1
+        images = cell.split()
+        held = frozenset(images)
+        offences.add(f"lists of more than {LIST_LENGTH} images", [query] if len(images) > LIST_LENGTH else [])
+        offences.add("lists with an image twice", [query] if len(held) < len(images) else [])
+        offences.add("listed images that are not in index", [] if index >= held else sorted(held - index))
+    _refuse_unless_kept(path, rows, test_ids, offences)
+
+
+def validate_recognition(path: Path, test_ids: Collection[str], landmarks: Collection[int] | None = None) -> None:
+    """PipelineError unless the file keeps the rules: every test id once, an answer each or none; known landmarks."""
+    offences, known = _Offences(), None if landmarks is None else frozenset(landmarks)
+    rows = Counter[str]()
+    for line, (image, cell) in read_rows(path, ("id", "landmarks")):
+        rows[image] += 1
+        answer = _parse_answer(cell, path, line)
+        unknown = answer is not None and known is not None and answer[0] not in known
+        offences.add("answers with a landmark that is not in train", [image] if unknown else [])
+    _refuse_unless_kept(path, rows, test_ids, offences)
+
+
+@dataclass
+class _Offences:
+    """How often each rule is broken, and the first offenders."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, rule: str, offenders: Sequence[str]) -> None:
+        if offenders:
+            self.counts[rule] += len(offenders)
+            shown = self.first.setdefault(rule, [])
+            shown.extend(offenders[: SHOWN - len(shown)])
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{count} {rule} ({', '.join(self.first[rule])}{', …' if count > SHOWN else ''})"
+            for rule, count in self.counts.items()
+        )
+
+
+def _refuse_unless_kept(path: Path, rows: Counter[str], test_ids: Collection[str], offences: _Offences) -> None:
+    test = frozenset(test_ids)
+    offences.add("test images without a row", [name for name in test_ids if name not in rows])
+    offences.add("rows that are no test image's", [name for name in rows if name not in test])
+    offences.add("test images with several rows", [name for name, count in rows.items() if count > 1])
+    if offences.counts:
+        raise PipelineError(
+            f"the submission breaks the competition's rules: {offences}",
+            path,
+            "write it anew with stage 11, with the index.csv and test.csv that the rankings were made from",
+        )
+
+
+# ---- Read submissions -----------------------------------------------------------------------------------------------
+
+
+def read_retrieval(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """(test id, index ids best first) of every row; an empty cell is an empty list. A repeated test id is an error."""
+    for _, (query, cell) in _read_once(path, ("id", "images")):
+        yield query, cell.split()
+
+
+def read_recognition(path: Path) -> Iterator[tuple[str, tuple[int, float]]]:
+    """(test id, (landmark, score)) of every row with an answer. A repeated test id is an error."""
+    for line, (image, cell) in _read_once(path, ("id", "landmarks")):
+        answer = _parse_answer(cell, path, line)
+        if answer is not None:
+            yield image, answer
+
+
+def _read_once(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """The rows of `read_rows`; a first cell that comes a second time is an error."""
+    seen: dict[str, int] = {}
+    for line, cells in read_rows(path, columns):
+        if seen.setdefault(cells[0], line) != line:
+            raise PipelineError(
+                f"the test image {cells[0]!r} has a row already in line {seen[cells[0]]}",
+                f"{path}, line {line}",
+                "keep one of the two",
+            )
+        yield line, cells
+
+
+def _parse_answer(cell: str, path: Path, line: int) -> tuple[int, float] | None:
+    tokens = cell.split()
+    if not tokens:
+        return None
+    with contextlib.suppress(ValueError):
+        label, score = tokens  # ValueError too unless there are two
+        if math.isfinite(float(score)):
+            return _landmark(label), float(score)
+    raise PipelineError(
+        f"{cell!r} is no answer", f"{path}, line {line}", "write `<landmark> <score>`, both numbers, or nothing"
+    )
+
+
+def _landmark(token: str) -> int:
+    if not (token.isascii() and token.isdecimal()):  # int() would also take 1_2 and +3
+        raise ValueError(token)
+    return int(token)
+
+
+# ---- Read solutions -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Solution(Generic[Answer]):
+    """What is right for each test id of the two halves of the leaderboard, and the test ids that are not scored."""
+
+    public: dict[str, Answer]
+    private: dict[str, Answer]
+    ignored: frozenset[str]
+
+
+def read_retrieval_solution(path: Path) -> Solution[tuple[str, ...]]:
+    """The relevant index ids of every query. A cell `None` or empty means ignored too: no list can answer it."""
+    return _read_solution(path, "images", _parse_images)
+
+
+def read_recognition_solution(path: Path) -> Solution[tuple[int, ...]]:
+    """The landmarks that every test image shows, often none."""
+    return _read_solution(path, "landmarks", _parse_landmarks)
+
+
+def _parse_images(cell: str) -> tuple[str, ...] | None:
+    images = tuple(cell.split())
+    return None if images in ((), (NO_IMAGES,)) else images
+
+
+def _parse_landmarks(cell: str) -> tuple[int, ...]:
+    return tuple(_landmark(token) for token in cell.split())
+
+
+def _read_solution(path: Path, column: str, parse: Callable[[str], Answer | None]) -> Solution[Answer]:
+    halves: dict[str, dict[str, Answer]] = {"Public": {}, "Private": {}}
+    ignored: set[str] = set()
+    for line, (name, cell, usage) in _read_once(path, ("id", column, "Usage")):
+        where = f"{path}, line {line}"
+        if usage.strip() not in (*halves, "Ignored"):
+            raise PipelineError(f"Usage is {usage!r}", where, "it must be Public, Private or Ignored")
+        try:
+            answer = None if usage.strip() == "Ignored" else parse(cell)
+        except ValueError as error:
+            raise PipelineError(f"{error} is no landmark", where, "landmarks are whole numbers") from error
+        if answer is None:
+            ignored.add(name)
+        else:
+            halves[usage.strip()][name] = answer
+    return Solution(halves["Public"], halves["Private"], frozenset(ignored))

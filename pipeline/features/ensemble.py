@@ -1,0 +1,41 @@
+"""Several models' descriptors as one, joined when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class JoinedDescriptors:
+    """Row i = [w1 * a_i, w2 * b_i, …] / its length: an (N, D1 + D2 + …) float32 matrix, never in memory as a whole.
+
+    The weights act on the vectors (Yokoo et al. 2020), so that they count squared in the cosine: weights 1 and 0.5 give
+    the models 4/5 and 1/5 of it. A single model's rows are its own, bit for bit, whatever its weight.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, models: Sequence[np.ndarray], weights: Sequence[float] | None = None):
+        """models: (N, Di) arrays of rows of length 1, in memory or mapped. Raises ValueError if their N differ."""
+        self._models = list(models)
+        self._weights = [1.0] * len(self._models) if weights is None else [float(weight) for weight in weights]
+        counts = [len(model) for model in self._models]
+        if not counts:
+            raise ValueError("no descriptors to join")
+        if len(set(counts)) > 1:
+            raise ValueError(f"descriptors of {' and '.join(map(str, counts))} photographs cannot be joined")
+        if len(self._weights) != len(counts) or min(self._weights) <= 0.0:
+            raise ValueError(f"weights {self._weights} for {len(counts)} models: one above 0 for each")
+        self.shape = (counts[0], sum(model.shape[1] for model in self._models))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """(n, D) float32 for a slice or an array of row numbers. Memory: O(n * D)."""
+        if len(self._models) == 1:
+            return np.asarray(self._models[0][rows], np.float32)
+        weighted = zip(self._weights, self._models, strict=True)
+        joined = np.concatenate([weight * np.asarray(model[rows], np.float32) for weight, model in weighted], axis=1)
+        return joined / np.linalg.norm(joined, axis=1, keepdims=True)

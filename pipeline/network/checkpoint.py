@@ -1,0 +1,118 @@
+"""Networks and training states on disk. A file is either the old one or the new one, never half of either.
+
+A published network is `weights.safetensors` beside `network.json`: what it is, which landmarks its classes are, and how
+its input is normalised. A training state is one file by torch.save, read back with weights_only: no code runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from pipeline.artifacts import atomic_file
+from pipeline.config import ModelSettings
+from pipeline.errors import PipelineError
+from pipeline.network.backbone import Backbone, load_matching, read_weights
+from pipeline.network.cosine_softmax import CosineSoftmax
+from pipeline.network.embedding import EmbeddingNetwork
+from pipeline.network.landmark_network import LandmarkNetwork
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
+
+
+def save_network(folder: Path, network: LandmarkNetwork) -> None:
+    """Write the network to `folder`: the same network gives the same bytes. The description is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_file(folder / WEIGHTS) as part:
+        safetensors.torch.save_file(tensors, part)
+    with atomic_file(folder / DESCRIPTION) as part:
+        part.write_text(json.dumps(_describe(network), indent=1) + "\n")
+
+
+def load_network(folder: Path, expected: ModelSettings | None = None) -> LandmarkNetwork:
+    """The network in `folder`, on the CPU, in evaluation mode.
+
+    expected: settings that it has to fit. Raises PipelineError that names both sides: another architecture, another
+    number of classes in the weights than in the description, a future format, no network at all.
+    """
+    about = _read_description(folder / DESCRIPTION)
+    architecture = about["architecture"]
+    if expected is not None:
+        _refuse_other(architecture, expected, folder)
+    backbone = Backbone(architecture["backbone"])
+    embedding = EmbeddingNetwork(backbone, architecture["dims"], architecture["pooling"])
+    head = about["head"]
+    landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
+    cosine_softmax = CosineSoftmax(embedding.dims, len(landmark_ids), head["kind"], head["margin"], head["scale"])
+    network = LandmarkNetwork(embedding, cosine_softmax, landmark_ids)
+    load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
+    return network.eval()
+
+
+def save_training_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors, numbers, texts, lists and dicts; the old file stays until the new one is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as part:
+        torch.save({"format": FORMAT, **state}, part)
+
+
+def load_training_state(path: Path) -> dict[str, Any]:
+    """The state, its tensors on the CPU. Raises PipelineError for a future format and for anything but plain data."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile and the unpickler each have their own
+        reason = str(error).splitlines()[0]
+        hint = "delete the file to train from the start"
+        raise PipelineError(f"not a training state that can be trusted: {reason}", path, hint) from error
+    _refuse_future(state.get("format") if isinstance(state, dict) else None, path)
+    return state
+
+
+def _describe(network: LandmarkNetwork) -> dict[str, Any]:
+    embedding, head = network.embedding, network.head
+    backbone = embedding.backbone
+    return {
+        "format": FORMAT,
+        "architecture": {"backbone": backbone.name, "pooling": embedding.pooling, "dims": embedding.dims},
+        "input": {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()},
+        "head": {"kind": head.kind, "margin": head.margin, "scale": head.scale},
+        "landmark_ids": network.landmark_ids.tolist(),
+    }
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError("there is no network", path, "run the training stage that writes it") from None
+    except ValueError as error:
+        raise PipelineError(f"damaged description of a network: {error}", path, "train again with --force") from None
+    _refuse_future(about.get("format") if isinstance(about, dict) else None, path)
+    return about
+
+
+def _refuse_future(found: object, path: Path) -> None:
+    if not isinstance(found, int):
+        raise PipelineError("not a file of this pipeline: it has no format number", path, "delete it and train again")
+    if found > FORMAT:
+        raise PipelineError(
+            f"written by a newer version: format {found}, this one reads up to {FORMAT}", path,
+            "update the pipeline, or train again with this version",
+        )  # fmt: skip
+
+
+def _refuse_other(found: dict[str, Any], expected: ModelSettings, folder: Path) -> None:
+    wanted = {"backbone": expected.backbone, "pooling": expected.pooling, "dims": expected.dims}
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise PipelineError(
+                f"a network of another architecture: {name} is {found[name]}, the settings say {value}", folder,
+                f"set models.<name>.{name} = {found[name]!r}, or train this model",
+            )  # fmt: skip

@@ -1,0 +1,65 @@
+"""The embedding network: a photograph becomes one descriptor (Yokoo et al. 2020, section 3.1)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.network.backbone import Backbone
+from pipeline.network.pooling import POOLING
+
+
+class EmbeddingNetwork(nn.Module):
+    """Backbone -> GeM -> linear -> BatchNorm: descriptors (B, dims) float32 that are not normalised to length 1.
+
+    The cosine head normalises while training; at extraction the raw vectors of several scales are averaged first.
+    A branch on the shallow map (DELG's local features) calls `backbone` itself and hands the deep map to `embed`.
+    """
+
+    def __init__(self, backbone: Backbone, dims: int = 512, pooling: str = "gem", gem_power: float = 3.0):
+        super().__init__()
+        self.dims, self.pooling = dims, pooling
+        self.backbone = backbone
+        self.pool = POOLING[pooling](gem_power)
+        self.projection = nn.Linear(backbone.channels["deep"], dims)
+        self.norm = nn.BatchNorm1d(dims)
+        nn.init.xavier_normal_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB pixels, 0 to 255  ->  (B, dims) float32."""
+        return self.embed(self.backbone(images)["deep"])
+
+    def embed(self, deep: Tensor) -> Tensor:
+        """(B, C32, h, w) deep map  ->  (B, dims) float32."""
+        return self.project(self.pool(deep))
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """(B, C32) pooled vectors  ->  (B, dims) float32. In float32 inside autocast too: it costs next to nothing."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.norm(self.projection(pooled.float()))
+
+
+def choose_device(setting: str = "auto") -> torch.device:
+    """The device for the setting runtime.device: auto is CUDA where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting)
+
+
+def mixed_precision(device: torch.device, precision: str = "auto") -> AbstractContextManager:
+    """A context in which the backbone computes as the setting `precision` says: float32, bfloat16 or auto.
+
+    auto is bfloat16 where the hardware multiplies it, float32 elsewhere: a CPU without such units emulates it slowly.
+    """
+    half = _multiplies_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return False

@@ -1,0 +1,38 @@
+"""What learns and how fast: parameter groups, the schedule, and the layers that a frozen BatchNorm means."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config import PhaseSettings
+from pipeline.network.landmark_network import LandmarkNetwork
+
+
+def learning_rate(phase: PhaseSettings, step: int, steps: int) -> float:
+    """The rate of step 0 <= step < steps: half a cosine from learning_rate down to min_learning_rate."""
+    lowest = min(phase.min_learning_rate, phase.learning_rate)
+    return lowest + (phase.learning_rate - lowest) * (1.0 + math.cos(math.pi * step / steps)) / 2.0
+
+
+def make_optimiser(network: LandmarkNetwork, phase: PhaseSettings) -> torch.optim.SGD:
+    """SGD over what learns: pooling, projection and head at the full rate, the backbone at its share of it."""
+    backbone = network.embedding.backbone
+    backbone.requires_grad_(phase.backbone_lr_scale > 0.0)
+    if phase.freeze_batchnorm:
+        for layer in batchnorm_layers(backbone):
+            layer.requires_grad_(False)
+    slow = [value for value in backbone.parameters() if value.requires_grad]
+    fast = [value for name, value in network.named_parameters() if not name.startswith("embedding.backbone.")]
+    groups: list[dict[str, Any]] = [{"params": fast, "lr_scale": 1.0}]
+    if slow:
+        groups.append({"params": slow, "lr_scale": phase.backbone_lr_scale})
+    return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=phase.momentum, weight_decay=phase.weight_decay)
+
+
+def batchnorm_layers(module: nn.Module) -> list[nn.Module]:
+    """All BatchNorm2d layers of a backbone."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]

@@ -1,0 +1,33 @@
+"""Pooling: a feature map becomes one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def gem(x: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6) -> Tensor:
+    """Generalised-mean pooling over space (Radenovic et al. 2018, eq. 3).
+
+    x: (B, C, H, W), clamped to at least eps  ->  (B, C) float32 (float64 for float64).
+    p = 1 is the average, p -> inf the maximum. Accumulates in float32: x**p overflows half precision.
+    """
+    x = x if x.dtype == torch.float64 else x.float()
+    return x.clamp(min=eps).pow(p).mean(dim=(-2, -1)).pow(1.0 / p)
+
+
+class GeM(nn.Module):
+    """GeM with one exponent for all channels, learnt with the rest."""
+
+    def __init__(self, power: float = 3.0):
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(float(power)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W)  ->  (B, C) float32."""
+        return gem(x, self.power)
+
+
+POOLING: dict[str, Callable[[float], nn.Module]] = {"gem": GeM}

@@ -1,0 +1,263 @@
+"""Training of one phase: stochastic gradient descent on the cosine softmax, resumable at every step.
+
+The recipe of Yokoo et al. 2020: SGD with momentum, a cosine schedule by iteration, weight decay on all parameters (on
+biases and BatchNorm too, as in the published code), batches of one aspect ratio. Everything random comes from (seed,
+purpose, step or photograph): a training that was killed and started again ends with the same bytes as one that was
+left in peace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.artifacts import atomic_file
+from pipeline.config import ModelSettings, PhaseSettings
+from pipeline.errors import PipelineError
+from pipeline.images.augment import Augmenter
+from pipeline.images.batches import (
+    LoadedBatch,
+    PlannedBatch,
+    load_batches,
+    plan_evaluation,
+    plan_training_epoch,
+    template_sizes,
+)
+from pipeline.network.checkpoint import load_training_state, save_training_state
+from pipeline.network.embedding import mixed_precision
+from pipeline.network.landmark_network import LandmarkNetwork, build_embedding, build_landmark_network, derive_seed
+from pipeline.network.optimiser import batchnorm_layers, learning_rate, make_optimiser
+from pipeline.network.progress import COLUMNS, Progress, history_csv
+from pipeline.network.training_set import TrainingSet, hold_back, map_classes
+
+STATE, HISTORY = "state.pt", "history.csv"
+OnStep = Callable[[int, int, float, float], None]  # step, steps, loss, learning rate
+
+
+def train(
+    model: ModelSettings,
+    phase: PhaseSettings,
+    photographs: TrainingSet,
+    folder: Path,
+    seed: int,
+    start: LandmarkNetwork | None = None,
+    device: torch.device | None = None,
+    workers: int = 0,
+    on_step: OnStep | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> LandmarkNetwork:
+    """The trained network, on the CPU, in evaluation mode.
+
+    start: the network that this phase goes on from: its embedding, which is changed in place, and its head where the
+    landmarks are the same ones. Without it the embedding starts from the model's weights.
+    `folder` gets history.csv, and state.pt, from which a call with the same arguments goes on after a kill; when the
+    network is safe elsewhere, state.pt may go.
+    on_step(step, steps, loss, learning_rate) is called after each step. should_stop() is asked after each step: when
+    it says yes, the state is saved and KeyboardInterrupt raised.
+    Raises PipelineError: fewer than two photographs, a loss or weights that are not finite, an unreadable photograph,
+    a state of another training.
+    """
+    if len(photographs.paths) < 2:
+        raise PipelineError(
+            f"{len(photographs.paths)} photographs to train on",
+            folder,
+            "training needs two at least: see stage 01 or 03",
+        )
+    landmark_ids, _ = map_classes(photographs.labels)
+    embedding = build_embedding(model, seed) if start is None else start.embedding
+    same = start is not None and np.array_equal(start.landmark_ids, landmark_ids)
+    head = start.head if start is not None and same else None
+    network = build_landmark_network(embedding, phase, landmark_ids, seed, head)
+    trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
+    trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
+    return network.cpu().eval()
+
+
+class Trainer:
+    """One phase of training and its state on disk."""
+
+    def __init__(
+        self,
+        network: LandmarkNetwork,
+        phase: PhaseSettings,
+        photographs: TrainingSet,
+        folder: Path,
+        seed: int,
+        device: torch.device,
+        workers: int,
+    ):
+        self.phase, self.photographs, self.folder = phase, photographs, folder
+        self.seed, self.device, self.workers = seed, device, workers
+        self.identity = _identity(network, phase, photographs, seed)
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.frozen = phase.backbone_lr_scale == 0.0
+        self.optimiser = make_optimiser(self.network, phase)
+        self.classes = torch.from_numpy(map_classes(photographs.labels)[1])
+        held_back = hold_back(photographs.labels, phase.validation_fraction, derive_seed(seed, "validation"))
+        self.train_rows, self.validation_rows = np.flatnonzero(~held_back), np.flatnonzero(held_back)
+        self.sizes = template_sizes(phase.template)
+        self.steps_per_epoch = len(self._plan_epoch(0))
+        self.progress = Progress()
+
+    def run(self, on_step: OnStep, should_stop: Callable[[], bool]) -> None:
+        """All epochs that are left."""
+        self._resume()
+        plan = self._plan_the_rest()
+        augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
+        batches = load_batches(self.photographs.paths, plan, augmenter, self.workers)
+        while self.progress.epoch < self.phase.epochs:
+            for batch in itertools.islice(batches, self.steps_per_epoch - self.progress.step):
+                loss, rate = self._step(batch)
+                self.progress.step += 1
+                if self._steps_done() % self.phase.checkpoint_steps == 0:
+                    self._save()
+                on_step(self._steps_done(), self._steps(), loss, rate)
+                if should_stop():
+                    self._save()
+                    raise KeyboardInterrupt
+            self._finish_epoch()
+
+    def _step(self, batch: LoadedBatch) -> tuple[float, float]:
+        """One step of the optimiser: the loss and the learning rate it was made at."""
+        step = self._steps_done()
+        torch.manual_seed(derive_seed(self.seed, "step", step))  # for what networks draw: dropped paths
+        rate = learning_rate(self.phase, step, self._steps())
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        self._set_modes()
+        targets = self.classes[batch.rows].to(self.device)
+        cosines = self.network.head.cosines(self._describe(batch))
+        loss = F.cross_entropy(self.network.head.logits(cosines, targets), targets)
+        value = loss.item()  # waits for the device: the price of stopping at the very step that goes wrong
+        if not math.isfinite(value):
+            raise self._not_finite(f"the loss is {value}", batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.progress.loss_sum += value * len(targets)
+        self.progress.correct += int((cosines.argmax(1) == targets).sum())
+        self.progress.seen += len(targets)
+        return value, rate
+
+    def _describe(self, batch: LoadedBatch) -> Tensor:
+        """Descriptors of the batch; through a frozen backbone without its gradients."""
+        images = batch.images.to(self.device, non_blocking=True)
+        embedding = self.network.embedding
+        with mixed_precision(self.device, self.phase.precision):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                deep = embedding.backbone(images)["deep"]
+            return embedding.embed(deep)
+
+    def _set_modes(self) -> None:
+        self.network.train()
+        if self.frozen:
+            self.network.embedding.backbone.eval()
+        elif self.phase.freeze_batchnorm:
+            for layer in batchnorm_layers(self.network.embedding.backbone):
+                layer.eval()
+
+    def _finish_epoch(self) -> None:
+        """Validate, add a row to the history, and save."""
+        done = self.progress
+        loss, top1 = self._validate()
+        row = (done.epoch + 1, self._steps_done(), done.loss_sum / done.seen, done.correct / done.seen, loss, top1)
+        rate = self.optimiser.param_groups[0]["lr"] / self.optimiser.param_groups[0]["lr_scale"]
+        history = [*done.history, dict(zip(COLUMNS, (*row, rate), strict=True))]
+        self.progress = Progress(epoch=done.epoch + 1, history=history)
+        self._save()
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float | None, float | None]:
+        """Loss without margin and top-1 accuracy over the held-back photographs; None, None when there are none."""
+        if not len(self.validation_rows):
+            return None, None
+        self.network.eval()
+        plan = plan_evaluation(self.photographs.aspect_ratios[self.validation_rows], self.sizes, self.phase.batch_size)
+        plan = [planned._replace(rows=self.validation_rows[planned.rows]) for planned in plan]
+        loss, correct = 0.0, 0
+        for batch in load_batches(self.photographs.paths, plan, workers=self.workers):
+            targets = self.classes[batch.rows].to(self.device)
+            logits = self.network.head(self._describe(batch))
+            loss += F.cross_entropy(logits, targets, reduction="sum").item()
+            correct += int((logits.argmax(1) == targets).sum())
+        return loss / len(self.validation_rows), correct / len(self.validation_rows)
+
+    def _plan_epoch(self, epoch: int) -> list[PlannedBatch]:
+        ratios = np.asarray(self.photographs.aspect_ratios)[self.train_rows]
+        plan = plan_training_epoch(ratios, self.sizes, self.phase.batch_size, derive_seed(self.seed, "order"), epoch)
+        return [planned._replace(rows=self.train_rows[planned.rows]) for planned in plan]
+
+    def _plan_the_rest(self) -> Iterator[PlannedBatch]:
+        """The batches of this epoch from the present step on, then those of the following epochs."""
+        first, done = self.progress.epoch, self.progress.step
+        for epoch in range(first, self.phase.epochs):
+            yield from self._plan_epoch(epoch)[done if epoch == first else 0 :]
+
+    def _steps(self) -> int:
+        return self.phase.epochs * self.steps_per_epoch
+
+    def _steps_done(self) -> int:
+        return self.progress.epoch * self.steps_per_epoch + self.progress.step
+
+    def _save(self) -> None:
+        """State and history, unless the weights have gone bad: the last good state is worth more."""
+        for name, value in self.network.named_parameters():
+            if not value.isfinite().all():
+                raise self._not_finite(f"{name} is not finite", None)
+        state = {
+            "identity": self.identity,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        save_training_state(self.folder / STATE, state)
+        self._write_history()
+
+    def _write_history(self) -> None:
+        with atomic_file(self.folder / HISTORY) as part:
+            part.write_text(history_csv(self.progress.history), encoding="utf-8")
+
+    def _resume(self) -> None:
+        """Go on from the state in the folder, if there is one."""
+        path = self.folder / STATE
+        if not path.exists():
+            return
+        state = load_training_state(path)
+        if state["identity"] != self.identity:
+            raise PipelineError(
+                "a state of another training: its settings, photographs or starting weights differ",
+                path,
+                "delete the file to train from the start",
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+        self._write_history()
+
+    def _not_finite(self, what: str, batch: LoadedBatch | None) -> PipelineError:
+        names = [Path(self.photographs.paths[row]).stem for row in batch.rows.tolist()] if batch else []
+        return PipelineError(
+            f"{what} at step {self._steps_done()} of {self._steps()}",
+            f"the batch of {', '.join(names)}" if names else self.folder,
+            "lower learning_rate, or set precision = 'float32'; the last good state is kept",
+        )
+
+
+def _identity(network: LandmarkNetwork, phase: PhaseSettings, photographs: TrainingSet, seed: int) -> str:
+    """A digest of all that the result depends on: a state with another one belongs to another training."""
+    digest = hashlib.sha256(f"{seed}\n{phase.model_dump_json()}\n".encode())
+    digest.update("\n".join(Path(path).name for path in photographs.paths).encode())
+    digest.update(np.asarray(photographs.aspect_ratios, np.float64).tobytes())
+    digest.update(np.asarray(photographs.labels, np.int64).tobytes())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""The report of a run: what it scored, what each step gave, and queries to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.competition.evaluation import Part, score_queries
+from pipeline.report.gallery import Photographs, Step, pick_queries, render_query
+from pipeline.report.page import render_heading, render_page, render_section, render_table
+from pipeline.report.summary import (
+    RECOGNITION_COLUMNS,
+    RETRIEVAL_COLUMNS,
+    Rankings,
+    tabulate_recognition,
+    tabulate_retrieval,
+    tabulate_seconds,
+)
+
+GALLERY_TEXT = (
+    "One row a step: the photographs that it put first. Green frames show the query's landmark, red ones do not; the mark "
+    "“new” stands on photographs that similarity alone did not list. The first queries gained the most, the last lost the most."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the page is made of. test, index: tables of stage 01 by row; parts: the retrieval solution by row, or empty."""
+
+    name: str
+    root: Path
+    test: pd.DataFrame
+    index: pd.DataFrame
+    rankings: Rankings
+    parts: Mapping[str, Part]
+
+
+def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
+    """The whole page as HTML, pictures inside. Without solutions it holds counts and times alone."""
+    parts = [render_heading(f"Cairn: {run.name}", f"{len(run.test)} test and {len(run.index)} index photographs")]
+    retrieval = tabulate_retrieval(metrics["retrieval"])
+    if retrieval:
+        text = f"{len(run.parts['all'].queries)} queries. The gain is in points of mAP@100 over the nearest neighbours."
+        parts.append(render_section("Retrieval", text, render_table(RETRIEVAL_COLUMNS, retrieval)))
+    recognition = tabulate_recognition(metrics["recognition"])
+    if recognition:
+        text = "One landmark and a score for every test photograph, those without a landmark included."
+        parts.append(render_section("Recognition", text, render_table(RECOGNITION_COLUMNS, recognition)))
+    if retrieval:
+        parts.append(render_section("What the steps did", GALLERY_TEXT, _render_gallery(run)))
+    seconds = render_table(("stage", "seconds"), tabulate_seconds(metrics["seconds"]))
+    parts.append(render_section("Time", "What each stage took when it last ran.", seconds))
+    return render_page(f"Cairn: {run.name}", parts)
+
+
+def _render_gallery(run: Run) -> str:
+    part = run.parts["all"]
+    steps = [Step(step, rows, score_queries(rows, part, len(run.test))) for step, rows in run.rankings["recipe"]]
+    truth: dict[int, np.ndarray] = {
+        int(query): part.truth.values[part.truth.offsets[at] : part.truth.offsets[at + 1]]
+        for at, query in enumerate(part.queries)
+    }
+    # Queries with the same photographs to find show the same landmark.
+    groups = [truth[row].tobytes() if row in truth else row for row in range(len(run.test))]
+    test, index = (
+        Photographs(table["id"].tolist(), [run.root / path for path in table["path"]])
+        for table in (run.test, run.index)
+    )
+    return "".join(render_query(query, steps, test, index, truth[query]) for query in pick_queries(steps, groups))

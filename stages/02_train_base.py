@@ -1,0 +1,58 @@
+"""Stage 02: the networks of phase 1, trained on the whole train set, wrong labels and all."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from pipeline.artifacts import digest_file
+from pipeline.config import Config
+from pipeline.runner import Context, Stage, Task, main
+
+
+def tasks(config: Config) -> list[Task]:
+    """One artifact a model."""
+    return [plan(config, name) for name in config.models]
+
+
+def plan(config: Config, name: str) -> Task:
+    """The base network of one model."""
+    model = config.models[name]
+    settings = {"model": model.model_dump(exclude={"final", "weight"}), "seed": config.seed}
+    weights = partial(digest_file, model.weights_file) if model.weights_file else dict
+    inputs = ("01_prepare_data:train.parquet",)
+    return Task(f"02_train_base/{name}", partial(train_base, name=name), settings, inputs, weights, saves_on_stop=True)
+
+
+def train_base(context: Context, name: str) -> None:
+    """Write weights.safetensors, network.json and history.csv."""
+    import pandas as pd
+
+    from pipeline.network.checkpoint import save_network
+    from pipeline.network.embedding import choose_device
+    from pipeline.network.training import train
+    from pipeline.network.training_set import TrainingSet
+
+    config, model = context.config, context.config.models[name]
+    table = pd.read_parquet(context.input("01_prepare_data:train.parquet"))
+    photographs = TrainingSet.from_table(table, config.data.root)
+    with context.steps() as on_step:
+        network = train(
+            model,
+            model.base,
+            photographs,
+            context.scratch,
+            config.seed,
+            device=choose_device(config.runtime.device),
+            workers=context.workers,
+            on_step=on_step,
+            should_stop=context.should_stop,
+        )
+    save_network(context.folder, network)
+    context.keep("history.csv")
+
+
+STAGE = Stage("02_train_base", version=1, tasks=tasks)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE.name))

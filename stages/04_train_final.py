@@ -1,0 +1,60 @@
+"""Stage 04: the networks of phase 2. They start from stage 02 and train on the clean list, when there is one."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from pipeline.config import Config
+from pipeline.runner import Context, Stage, Task, log, main
+
+
+def tasks(config: Config) -> list[Task]:
+    """One artifact a model."""
+    return [plan(config, name) for name in config.models]
+
+
+def plan(config: Config, name: str) -> Task:
+    """The final network of one model."""
+    model = config.models[name]
+    settings = {"model": model.model_dump(exclude={"base", "weight", "weights"}), "seed": config.seed}
+    inputs = (f"02_train_base/{name}", "01_prepare_data:train.parquet", "01_prepare_data:train_clean.csv")
+    return Task(f"04_train_final/{name}", partial(train_final, name=name), settings, inputs, saves_on_stop=True)
+
+
+def train_final(context: Context, name: str) -> None:
+    """Write weights.safetensors, network.json and history.csv."""
+    import pandas as pd
+
+    from pipeline.competition.tables import read_clean_ids
+    from pipeline.network.checkpoint import load_network, save_network
+    from pipeline.network.embedding import choose_device
+    from pipeline.network.training import train
+    from pipeline.network.training_set import TrainingSet
+
+    config, model = context.config, context.config.models[name]
+    table = pd.read_parquet(context.input("01_prepare_data:train.parquet"))
+    clean = read_clean_ids(context.input("01_prepare_data:train_clean.csv"))
+    kept = table[table["id"].isin(clean)] if clean else table
+    log.info("%s: %d of %d photographs (%s)", name, len(kept), len(table), "clean list" if clean else "no clean list")
+    with context.steps() as on_step:
+        network = train(
+            model,
+            model.final,
+            TrainingSet.from_table(kept, config.data.root),
+            context.scratch,
+            config.seed,
+            start=load_network(context.input(f"02_train_base/{name}"), model),
+            device=choose_device(config.runtime.device),
+            workers=context.workers,
+            on_step=on_step,
+            should_stop=context.should_stop,
+        )
+    save_network(context.folder, network)
+    context.keep("history.csv")
+
+
+STAGE = Stage("04_train_final", version=1, tasks=tasks)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE.name))

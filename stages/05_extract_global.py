@@ -1,0 +1,58 @@
+"""Stage 05: the global descriptors of train, index and test, by every model."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from pipeline.config import Config
+from pipeline.runner import Context, Stage, Task, main
+
+SPLITS = ("train", "index", "test")
+
+
+def tasks(config: Config) -> list[Task]:
+    """One artifact a model and split: new test photographs leave the train descriptors alone."""
+    return [plan(config, name, split) for name in config.models for split in SPLITS]
+
+
+def plan(config: Config, name: str, split: str) -> Task:
+    """The descriptors of one split by one model."""
+    settings = config.extract.model_dump(exclude={"batch_size", "shard_rows"})
+    inputs = (f"04_train_final/{name}", f"01_prepare_data:{split}.parquet")
+    work = partial(extract_global, name=name, split=split)
+    return Task(f"05_extract_global/{name}/{split}", work, settings, inputs, saves_on_stop=True)
+
+
+def extract_global(context: Context, name: str, split: str) -> None:
+    """Write descriptors.npy, (N, D) float32, rows as in 01."""
+    import pandas as pd
+
+    from pipeline.features.global_descriptors import describe
+    from pipeline.features.store import write_in_shards
+    from pipeline.network.checkpoint import load_network
+    from pipeline.network.embedding import choose_device
+
+    config = context.config
+    table = pd.read_parquet(context.input(f"01_prepare_data:{split}.parquet"))
+    paths = [config.data.root / path for path in table["path"]]
+    ratios = (table["height"] / table["width"]).to_numpy()
+    device = choose_device(config.runtime.device)
+    network = load_network(context.input(f"04_train_final/{name}"), config.models[name]).embedding.to(device)
+
+    def extract(start: int, stop: int) -> dict:
+        at = slice(start, stop)
+        return {"descriptors": describe(network, paths[at], ratios[at], config.extract, device, context.workers)}
+
+    shard_rows = config.extract.shard_rows
+    with context.progress(len(paths), f"{split} photographs") as bar:
+        write_in_shards(
+            context.folder, context.scratch, len(paths), shard_rows, extract, bar.update, context.should_stop
+        )
+    context.facts["rows"] = len(paths)
+
+
+STAGE = Stage("05_extract_global", version=1, tasks=tasks)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE.name))

@@ -1,0 +1,82 @@
+"""The house: imports run one way, the numeric rooms are empty of files and settings, scripts are alike."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOMS = [
+    "competition",
+    "images",
+    "network",
+    "features",
+    "matching",
+    "ranking",
+    "report",
+]  # each may use those before it
+GROUND = {"errors", "config", "artifacts", "runner"}
+NUMERIC = [
+    "competition/metrics",
+    "network/cosine_softmax",
+    "network/pooling",
+    "matching/knn",
+    "ranking/ranking",
+    "ranking/voting",
+    "ranking/two_stage",
+    "ranking/recognition",
+]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the pipeline that a file imports, anywhere in it, such as images.decode."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
+            names |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "pipeline" else {node.module}
+            )
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.split(".")[0] == "pipeline"}
+    return {name.removeprefix("pipeline.") for name in names}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_itself_and_the_rooms_before_it(room):
+    allowed = GROUND - {"runner"} | set(ROOMS[: ROOMS.index(room) + 1])
+    for path in Path("pipeline", room).rglob("*.py"):
+        for name in imported(path):
+            assert name.split(".")[0] in allowed, f"{path} imports {name}"
+
+
+def test_the_ground_imports_the_ground_alone():
+    for path in Path("pipeline").glob("*.py"):
+        assert {name.split(".")[0] for name in imported(path)} <= GROUND, path
+
+
+@pytest.mark.parametrize("module", NUMERIC)
+def test_a_numeric_module_knows_no_file_no_setting_and_no_stage(module):
+    path = Path("pipeline", f"{module}.py")
+    assert not {name.split(".")[0] for name in imported(path)} & GROUND
+    for node in ast.walk(ast.parse(path.read_text())):
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        assert called not in ("open", "Path"), f"{path}:{node.lineno} touches files"
+
+
+def test_stage_scripts_are_short_and_alike():
+    for path in Path("stages").glob("[0-9]*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 90, path
+        assert f'STAGE = Stage("{path.stem}", version=' in text, path
+        assert text.endswith('if __name__ == "__main__":\n    sys.exit(main(STAGE.name))\n'), path
+        assert ast.get_docstring(ast.parse(text)).startswith(f"Stage {path.stem[:2]}: "), path
+
+
+def test_nothing_is_ever_unpickled():
+    for path in Path("pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name, arguments = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert name not in ("pickle.load", "pickle.loads", "joblib.load", "pd.read_pickle"), path
+            assert arguments.get("allow_pickle") != "True", path
+            assert name != "torch.load" or arguments.get("weights_only") == "True", path

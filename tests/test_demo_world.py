@@ -1,0 +1,206 @@
+"""The demo world: the same bytes whatever the workers and interruptions, and tables that say what the pictures show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.competition.demo_camera import Camera, Mesh, Texture, rasterise
+from pipeline.competition.demo_distractor import DISTRACTORS
+from pipeline.competition.demo_photograph import NO_LANDMARK, render_photograph
+from pipeline.competition.demo_view import VIEWS
+from pipeline.competition.demo_world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
+from pipeline.config import DemoSettings
+
+TINY = DemoSettings(landmarks=4, train_images=14, index_images=8, test_images=6, longest_side_px=96)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Relative path -> content of every file below the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """A CSV file as the pipeline reads it: all text, empty cells kept."""
+    return pd.read_csv(folder / name, dtype=str, keep_default_na=False)
+
+
+@pytest.fixture(scope="module")
+def tiny_plan() -> DemoPlan:
+    return plan_demo_world(TINY, seed=5)
+
+
+@pytest.fixture(scope="module")
+def tiny_world(tiny_plan: DemoPlan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_demo_world(tiny_plan, folder, workers=2)
+    return folder
+
+
+def test_one_worker_and_two_write_the_same_bytes(tiny_plan, tiny_world, tmp_path):
+    write_demo_world(tiny_plan, tmp_path, workers=1)
+    assert read_folder(tmp_path) == read_folder(tiny_world)
+
+
+def test_a_run_that_was_cut_short_goes_on_where_it_was(tiny_plan, tiny_world, tmp_path):
+    whole = read_folder(tiny_world)
+    pictures = [name for name in whole if name.endswith(".jpg")]
+    for name in pictures[1:]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(whole[name])
+    (tmp_path / pictures[1]).write_bytes(b"somebody's own file")
+    seen: list[int] = []
+    write_demo_world(tiny_plan, tmp_path, workers=1, on_progress=seen.append)
+    assert seen == [len(pictures) - 1, len(pictures)]
+    assert read_folder(tmp_path) == whole | {pictures[1]: b"somebody's own file"}
+
+
+def test_every_planned_photograph_is_a_file_and_no_other_file_is_there(tiny_plan, tiny_world):
+    rows = zip(tiny_plan.photographs["split"], tiny_plan.photographs["id"], strict=True)
+    planned = {image_path(tiny_world, split, name) for split, name in rows}
+    assert {path for path in tiny_world.rglob("*") if path.is_file()} == planned | {
+        tiny_world / name for name in tiny_plan.tables
+    }
+
+
+def test_pictures_have_the_longest_side_and_are_not_blank(tiny_world):
+    for path in tiny_world.rglob("*.jpg"):
+        picture = cv2.imread(str(path))
+        assert max(picture.shape[:2]) == TINY.longest_side_px
+        assert picture.std() > 4, path
+
+
+def test_the_views_of_a_landmark_differ_and_repeat_exactly():
+    pictures = [cv2.resize(render_photograph(3, 1, view, 7, 96), (32, 32)).astype(float) for view in VIEWS]
+    for k, picture in enumerate(pictures):
+        assert picture.std() > 8
+        assert all(np.abs(picture - other).mean() > 5 for other in pictures[:k])
+    first, again = (render_photograph(3, 1, "front", 7, 96) for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("kind", DISTRACTORS)
+def test_every_kind_of_stranger_can_be_drawn_in_any_size(kind):
+    for number, side in enumerate((96, 130, 200)):
+        picture = render_photograph(1, NO_LANDMARK, kind, number, side)
+        assert picture.dtype == np.uint8
+        assert max(picture.shape[:2]) == side
+        assert picture.std() > 2
+
+
+def test_the_splits_have_the_sizes_of_the_settings():
+    settings = DemoSettings()
+    photographs = plan_demo_world(settings, seed=1).photographs
+    assert photographs.groupby("split").size().to_dict() == {
+        "train": settings.train_images,
+        "index": settings.index_images,
+        "test": settings.test_images,
+    }
+    strangers = photographs[photographs["landmark"] == NO_LANDMARK].groupby("split").size()
+    assert strangers["index"] == round(settings.distractor_fraction * settings.index_images)
+    assert strangers["test"] == round(settings.distractor_fraction * settings.test_images)
+    shown = photographs[(photographs["split"] == "train") & (photographs["landmark"] != NO_LANDMARK)]
+    assert shown.groupby("landmark").size().min() >= 2
+    assert shown["landmark"].nunique() == settings.landmarks
+
+
+def test_ids_are_unique_and_look_like_those_of_gldv2():
+    photographs = plan_demo_world(DemoSettings(), seed=1).photographs
+    assert photographs["id"].is_unique
+    assert photographs["seed"].is_unique
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in photographs["id"])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
+def test_the_stated_fraction_of_training_labels_is_wrong(fraction):
+    settings = DemoSettings(wrong_label_fraction=fraction)
+    tables = plan_demo_world(settings, seed=2).tables
+    truth, noisy = tables["train_truth.csv"]["landmark_id"], tables["train.csv"]["landmark_id"]
+    assert (truth != noisy).sum() == round(fraction * settings.train_images)
+    assert set(noisy) <= set(tables["landmarks.csv"]["landmark_id"])
+    assert (truth == "").sum() == round(fraction * settings.train_images) // 2
+
+
+def test_the_solutions_name_existing_pictures_of_the_right_landmark(tiny_plan, tiny_world):
+    landmark = dict(zip(tiny_plan.photographs["id"], tiny_plan.photographs["landmark"], strict=True))
+    index = set(read_table(tiny_world, "index.csv")["id"])
+    retrieval, recognition = (
+        read_table(tiny_world, "retrieval_solution.csv"),
+        read_table(tiny_world, "recognition_solution.csv"),
+    )
+    assert list(retrieval["id"]) == list(read_table(tiny_world, "test.csv")["id"]) == list(recognition["id"])
+    for query, images, usage in retrieval.itertuples(index=False):
+        if usage == "Ignored":
+            assert images == "None"
+            assert landmark[query] == NO_LANDMARK
+        else:
+            assert set(images.split()) == {name for name in index if landmark[name] == landmark[query]}
+    assert set(recognition["Usage"]) <= {"Public", "Private"}
+    known = set(read_table(tiny_world, "landmarks.csv")["landmark_id"])
+    for query, label, _ in recognition.itertuples(index=False):
+        assert label in known if landmark[query] != NO_LANDMARK else label == ""
+
+
+def test_about_a_third_of_the_queries_are_public():
+    usage = plan_demo_world(DemoSettings(test_images=3000), seed=4).tables["retrieval_solution.csv"]["Usage"]
+    assert abs((usage == "Public").sum() / usage.isin(["Public", "Private"]).sum() - 1 / 3) < 0.04
+
+
+def test_another_seed_is_another_world():
+    first, second = plan_demo_world(TINY, seed=1), plan_demo_world(TINY, seed=2)
+    assert not set(first.photographs["id"]) & set(second.photographs["id"])
+    assert first.tables["landmarks.csv"]["name"].tolist() != second.tables["landmarks.csv"]["name"].tolist()
+    one, other = (render_photograph(seed, 0, "front", 1, 96) for seed in (1, 2))
+    assert one.shape != other.shape or not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("strangers", [0.0, 1.0])
+def test_two_landmarks_with_and_without_strangers_make_a_world(strangers, tmp_path):
+    settings = DemoSettings(
+        landmarks=2, train_images=8, index_images=4, test_images=4, distractor_fraction=strangers, longest_side_px=96
+    )
+    write_demo_world(plan_demo_world(settings, seed=1), tmp_path, workers=1)
+    assert len(list(tmp_path.rglob("*.jpg"))) == 16
+    ignored = read_table(tmp_path, "retrieval_solution.csv")["Usage"] == "Ignored"
+    assert ignored.all() if strangers else not ignored.any()
+
+
+def test_a_plan_of_hundreds_of_thousands_keeps_every_promise_about_counts():
+    settings = DemoSettings(landmarks=5000, train_images=60_000, index_images=30_000, test_images=9000)
+    plan = plan_demo_world(settings, seed=1)
+    assert plan.photographs["id"].is_unique
+    assert len(plan.tables["train.csv"]) == 60_000
+    assert plan.tables["landmarks.csv"]["name"].is_unique
+
+
+@pytest.mark.parametrize(("total", "landmarks", "least"), [(0, 3, 1), (2, 3, 1), (7, 3, 2), (100, 7, 2), (50, 50, 1)])
+def test_shares_add_up_fall_with_rank_and_keep_their_floor(total, landmarks, least):
+    counts = share_out(total, landmarks, 0.7, least)
+    assert counts.sum() == total
+    assert (np.diff(counts) <= 0).all()
+    assert counts.min() >= min(least, total // landmarks)
+
+
+def test_the_nearer_face_hides_the_farther_whatever_the_order():
+    camera = Camera.looking_at((0, -10, 0), (0, 0, 0), 40.0, (32, 32))
+    square = np.array([(-2, 0, 2), (2, 0, 2), (2, 0, -2), (-2, 0, -2)])
+    near, far = Texture.from_colour((255, 0, 0)), Texture.from_colour((0, 0, 255))
+    for order in (((square, near), (square + (0, 5, 0), far)), ((square + (0, 5, 0), far), (square, near))):
+        mesh = Mesh()
+        for corners, texture in order:
+            mesh.add_face(corners, texture)
+        canvas = rasterise(mesh, camera)
+        assert canvas.colour[16, 16, :3].tolist() == [255, 0, 0]
+        assert canvas.inverse_depth[16, 16] == pytest.approx(0.1)
+        assert canvas.face[0, 0] == -1
+
+
+def test_a_face_seen_from_behind_is_not_drawn():
+    mesh = Mesh()
+    mesh.add_face([(2, 0, 2), (-2, 0, 2), (-2, 0, -2), (2, 0, -2)], Texture.from_colour((255, 0, 0)))
+    assert (rasterise(mesh, Camera.looking_at((0, -10, 0), (0, 0, 0), 40.0, (32, 32))).face == -1).all()
