@@ -1,10 +1,10 @@
-"""Exact search beside faiss's flat index and other exact ways, in the same process: 100,000 x 512, 1,000 queries, k 100.
+"""Exact search beside faiss's flat index and other exact ways, in one process: 100,000 x 512, 1,000 queries, k 100.
 
     python -m benchmarks.knn
     python -m benchmarks.knn --base 761757 --queries 2000 --rivals faiss
 
-Ours also settles every list in float64 and breaks ties by row; "proposing alone" shows what that costs. Rounds go through
-all ways in turn, so that a busy machine slows all of them; the best round of each counts.
+Ours also settles every list in float64 and breaks ties by row; "proposing alone" shows what that costs. Rounds go
+through all ways in turn, so that a busy machine slows all of them; the best round of each counts.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,7 +246,7 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=f"Stage {stage_name} alone; see ./run_all.sh for all of them.")
     add_config_arguments(parser)
     parser.add_argument("--force", action="store_true", help="run even when everything is fresh")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
 
     def work() -> None:
         config = load_config(given.config, given.settings)
@@ -270,16 +271,17 @@ def run_guarded(work: Callable[[], None]) -> int:
     try:
         work()
     except PipelineError as error:
-        log.error("error: %s", error)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        log.error("interrupted: the same command goes on from here")
+        print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
-        log.exception("error: this is a defect of the pipeline, not of your data; the traceback tells where")
+        traceback.print_exc()
+        print("error: this is a defect of the pipeline; the traceback above tells where", file=sys.stderr)
         return 1
     return 0
 

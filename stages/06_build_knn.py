@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.runner import Context, Stage, Task, main
 
-SHARD_ROWS = 65_536  # queries: what a kill can cost
+SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, built for each shard anew, has one
 
 
 def tasks(config: Config) -> list[Task]:
@@ -57,9 +57,10 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
             asked[start:stop], known, k, factory=settings.factory, probes=settings.probes, device=device
         )._asdict()
 
+    shard_rows = SHARD_ROWS if settings.factory == "Flat" else len(asked) or 1
     with context.progress(len(asked), f"{queries} photographs") as bar:
         write_in_shards(
-            context.folder, context.scratch, len(asked), SHARD_ROWS, neighbours, bar.update, context.should_stop
+            context.folder, context.scratch, len(asked), shard_rows, neighbours, bar.update, context.should_stop
         )
     context.facts["rows"] = len(asked)
 

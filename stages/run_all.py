@@ -24,7 +24,7 @@ def main() -> int:
         "--force", type=int, action="append", default=[], metavar="N", help="run stage N even when fresh"
     )
     parser.add_argument("--status", action="store_true", help="say what is fresh, what is stale and why; run nothing")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     return run_guarded(lambda: work(given))
 
 

@@ -1,4 +1,4 @@
-"""Landmarks from outside: nine kinds of building, each side of a building with a wall of its own under one family roof."""
+"""Landmarks from outside: nine kinds of building, each side with a wall of its own under one family roof."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.competition.demo_camera import Mesh, Texture
 from pipeline.competition.demo_facade import WALL_COLOURS, WallStyle, draw_style, paint_wall
-from pipeline.competition.demo_material import ROOFINGS
+from pipeline.competition.demo_material import MATERIALS, ROOFINGS
 from pipeline.competition.demo_noise import Colour, choose, darken, make_generator, mix, vary_colour
 from pipeline.competition.demo_shape import (
     Point,
@@ -25,7 +25,8 @@ from pipeline.competition.demo_shape import (
 )
 
 ROOF_COLOURS: tuple[Colour, ...] = (
-    (150, 72, 52), (84, 88, 98), (96, 140, 122), (120, 92, 70), (172, 104, 64), (60, 66, 84), (190, 160, 80), (110, 60, 70),
+    (150, 72, 52), (84, 88, 98), (96, 140, 122), (120, 92, 70), (172, 104, 64), (60, 66, 84), (190, 160, 80),
+    (110, 60, 70),
 )  # fmt: skip
 TRIM_COLOURS: tuple[Colour, ...] = ((232, 224, 206), (214, 198, 168), (190, 186, 180), (240, 236, 228), (168, 120, 92))
 Extent = tuple[float, float, float]  # width, depth, height in metres
@@ -42,6 +43,7 @@ class Kit:
     trim: Colour
     roof: Texture
     stone: Texture
+    gable: Texture
     mesh: Mesh = field(default_factory=Mesh)
 
     def span(self, low: float, high: float) -> float:
@@ -71,7 +73,7 @@ class Kit:
         self, centre: Point, size: Point, bottom: float, rise: float, inset: float, along_y: bool = False
     ) -> None:
         """Add a pitched roof with the building's tiles."""
-        add_roof(self.mesh, centre, size, bottom, rise, inset, self.roof, self.stone, along_y)
+        add_roof(self.mesh, centre, size, bottom, rise, inset, self.roof, self.gable, along_y)
 
     def spire(self, centre: Point, width: float, height: float, rise: float, wall: Texture) -> None:
         """Add a square tower with a pyramid or a dome upon it."""
@@ -94,8 +96,19 @@ def prepare_kit(seed: int, landmark: int, texels: float) -> Kit:
     tower = replace(draw_style(rng, trim, mix(trim, colours[4], 0.45), door=False), shutters=False)
     side = int(6 * texels)
     tiles = ROOFINGS[choose(rng, list(ROOFINGS))](rng, side, side, roof, texels)
-    stone = Texture.from_colour(darken(mix(trim, colours[4], 0.3), 0.92))
-    return Kit(rng, texels, styles, tower, trim, Texture.from_pixels(tiles), stone)
+    grey = darken(mix(trim, colours[4], 0.3), 0.92)
+    face = mix(trim, colours[0], 0.6)  # gables are in the colours of the front, lest they be taken for roofs
+    bond = MATERIALS[choose(rng, ["ashlar", "brick", "planks"])](rng, 2 * side, 3 * side, face, texels)
+    return Kit(
+        rng,
+        texels,
+        styles,
+        tower,
+        trim,
+        Texture.from_pixels(tiles),
+        Texture.from_colour(grey),
+        Texture.from_pixels(bond),
+    )
 
 
 def build_church(kit: Kit) -> Extent:

@@ -1,7 +1,7 @@
 """A camera and a rasteriser: textured planar faces in, colour and depth of every pixel out.
 
-World axes: x to the right, y away, z up, in metres. Camera axes: x right, y down, z forward. Hidden surfaces are settled by a
-depth buffer, so faces may cross without poking through each other.
+World axes: x to the right, y away, z up, in metres. Camera axes: x right, y down, z forward. A depth buffer settles
+what hides what, so that the order of the faces is of no account.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FADE_FROM_M = 12.0  # a repeated pattern is replaced by its mean from here on, l
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texture:
-    """A picture for faces: RGB plus a fourth channel, the share of light that the place emits, or the opacity of a cutout."""
+    """A picture for faces: RGB and a fourth channel, the light that the place emits, or the opacity of a cutout."""
 
     levels: tuple[Pixels, ...]  # (h, w, 4), each half the size of the one before
     cutout: bool = False
@@ -41,15 +41,15 @@ class Texture:
     @classmethod
     def from_colour(cls, colour: Colour, glow: float = 0.0) -> Texture:
         """A texture of one colour that emits `glow` (0 to 255)."""
-        return cls.from_pixels(np.full((2, 2, 4), (*colour, glow)).astype(np.uint8))
+        return cls.from_pixels(np.full((1, 1, 4), (*colour, glow)).astype(np.uint8))
 
 
 @dataclass(slots=True)
 class Mesh:
     """Planar faces, each with four corners (a triangle repeats one) and the frame that lays its texture.
 
-    A frame is origin, u, v: the place of the texture's top left corner and its upper and left edges. Faces are seen from the side
-    from which u points right and v down.
+    A frame is origin, u, v: the place of the texture's top left corner and its upper and left edges. Faces are seen
+    from the side from which u points right and v down.
     """
 
     corners: list[Vectors] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Camera:
         )
 
     def directions(self, axes: Vectors) -> Floats:
-        """(n, H, W): how far each pixel's ray goes along the axes (n, 3) of the world while it goes one metre forward."""
+        """(n, H, W): how far each pixel's ray goes along world axes (n, 3) while it goes one metre forward."""
         across, along, start = (
             (axes @ self.rotation.T @ self.inverse_intrinsics()).astype(np.float32).T[:, :, None, None]
         )
@@ -164,7 +164,7 @@ def rasterise(mesh: Mesh, camera: Camera) -> Canvas:
     planes = np.linalg.inv(basis[nearest_first]) @ camera.inverse_intrinsics()
     for face, plane in zip(nearest_first.tolist(), planes, strict=True):
         outline = project_outline(turned[face], camera)
-        if outline is not None:
+        if outline is not None and may_be_seen(canvas, outline, turned[face, :, 2].min()):
             draw_face(canvas, outline, plane, face, mesh.textures[face], mesh.repeats[face])
     return canvas
 
@@ -193,13 +193,26 @@ def clip_near(corners: Vectors) -> Vectors:
     return np.asarray(kept).reshape(-1, 3)
 
 
+def find_window(canvas: Canvas, outline: Vectors) -> tuple[int, int, int, int]:
+    """The (left, top, right, bottom) of the outline's pixels on the canvas, ends excluded."""
+    height, width = canvas.face.shape
+    left, top = outline.min(axis=0).tolist()
+    right, bottom = outline.max(axis=0).tolist()
+    return max(0, int(left)), max(0, int(top)), min(width, int(right) + 2), min(height, int(bottom) + 2)
+
+
+def may_be_seen(canvas: Canvas, outline: Vectors, nearest_m: float) -> bool:
+    """False when all of the outline's window is known to be nearer than the face's nearest corner."""
+    left, top, right, bottom = find_window(canvas, outline)
+    farthest_there = float(canvas.inverse_depth[top:bottom, left:right].min())
+    return nearest_m < NEAR_M or farthest_there * nearest_m < 1
+
+
 def draw_face(
     canvas: Canvas, outline: Vectors, plane: Vectors, face: int, texture: Texture, repeats: tuple[float, float]
 ) -> None:
-    """Draw one face where nothing nearer is. plane: from pixel (x, y, 1) to (a, b, 1) / depth, a and b along the frame."""
-    height, width = canvas.face.shape
-    left, top = np.maximum(np.floor(outline.min(axis=0)).astype(int), 0).tolist()
-    right, bottom = np.minimum(np.ceil(outline.max(axis=0)).astype(int) + 1, (width, height)).tolist()
+    """Draw one face where nothing nearer is. plane: from pixel (x, y, 1) to (a, b, 1) / depth, a, b along the frame."""
+    left, top, right, bottom = find_window(canvas, outline)
     window = np.s_[top:bottom, left:right]
     inside = np.zeros((bottom - top, right - left), np.uint8)
     cv2.fillConvexPoly(
@@ -227,20 +240,23 @@ def lay_texture(
 ) -> Pixels:
     """(h, w, 4) the texture as seen in the window; a cutout's holes are removed from `inside`."""
     pixels = texture.levels[0] if texture.tiled else choose_level(texture, outline)
+    if pixels.shape[:2] == (1, 1):
+        return np.full((*inside.shape, 4), pixels[0, 0], np.uint8)
     scale = np.diag([pixels.shape[1] * repeats[0], pixels.shape[0] * repeats[1], 1.0])
     half_texel = np.array([[1.0, 0, -0.5], [0, 1.0, -0.5], [0, 0, 1.0]])
     border = cv2.BORDER_WRAP if texture.tiled else cv2.BORDER_REPLICATE
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (inside.shape[1], inside.shape[0])
-    patch = np.asarray(cv2.warpPerspective(pixels, half_texel @ scale @ plane, size, flags=flags, borderMode=border))
+    turn = half_texel @ scale @ plane
+    patch = cv2.warpPerspective(pixels, turn, size, flags=flags, borderMode=border).astype(np.uint8, copy=False)
     if texture.cutout:
         inside &= patch[:, :, 3] > 127
         patch[:, :, 3] = 0
     if texture.tiled:
         share = np.minimum(inverse_depth * np.float32(FADE_FROM_M), np.float32(1))
-        mean = np.empty_like(patch)
+        mean = np.zeros_like(patch)
         mean[:] = texture.levels[-1].reshape(-1, 4).mean(axis=0)
-        patch = np.asarray(cv2.blendLinear(patch, mean, share, 1 - share))
+        return cv2.blendLinear(patch, mean, share, 1 - share).astype(np.uint8, copy=False)
     return patch
 
 

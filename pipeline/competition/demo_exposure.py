@@ -9,7 +9,7 @@ from pipeline.competition.demo_camera import Camera, Mesh, rasterise
 from pipeline.competition.demo_light import Radiance, SunView, Weather, paint_sky, shade
 from pipeline.competition.demo_noise import Floats, Pixels, Vectors
 
-OVERSAMPLING = 1.5  # of the rasteriser against the picture: smooths the edges
+OVERSAMPLING = 1.4  # of the rasteriser against the picture: smooths the edges
 CONTRAST = np.float32(0.5)  # of the S-curve: how much the middle is steeper, less one, times two
 SATURATION = 1.18
 MIDDLE_GREY = 0.3  # the mean radiance that the exposure aims at
@@ -24,7 +24,7 @@ def expose(
     lamp_colour: Radiance,
     rng: np.random.Generator,
 ) -> Pixels:
-    """(H, W, 3) uint8 RGB: the scene as this camera photographs it in this weather; the camera's size is the picture's."""
+    """(H, W, 3) uint8 RGB: the scene as this camera photographs it in this weather, in the camera's own size."""
     fine = Camera(
         camera.position,
         camera.rotation,
@@ -38,6 +38,11 @@ def expose(
         cv2.resize(radiance, (camera.width, camera.height), interpolation=cv2.INTER_AREA), dtype=np.float32
     )
     return develop(radiance, weather, rng)
+
+
+def radiance_of(pixels: np.ndarray) -> Floats:
+    """Linear radiance of painted pixels (values 0 to 255)."""
+    return np.asarray(np.square(np.asarray(pixels, np.float32) / 255) * 1.1, dtype=np.float32)
 
 
 def develop(radiance: Floats, weather: Weather, rng: np.random.Generator) -> Pixels:

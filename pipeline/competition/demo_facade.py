@@ -14,8 +14,8 @@ from pipeline.competition.demo_ornament import ORNAMENTS
 
 WALL_COLOURS: tuple[Colour, ...] = (
     (206, 190, 160), (178, 92, 70), (226, 214, 190), (160, 150, 138), (222, 176, 120), (200, 128, 104), (236, 232, 224),
-    (142, 112, 92), (186, 196, 202), (228, 200, 120), (150, 176, 160), (120, 134, 160), (214, 160, 150), (110, 104, 100),
-    (92, 128, 150), (168, 78, 84),
+    (142, 112, 92), (186, 196, 202), (228, 200, 120), (150, 176, 160), (120, 134, 160), (214, 160, 150),
+    (110, 104, 100),     (92, 128, 150), (168, 78, 84),
 )  # fmt: skip
 OPENINGS = ("square", "round", "pointed", "wide", "porthole", "slit", "twin")
 DOORS = ("round", "pointed", "square", "wide")
@@ -83,14 +83,14 @@ def fill_outline(wall: Pixels, outline: Vectors, colour: tuple[float, ...]) -> N
 def paint_window(
     wall: Pixels, box: tuple[float, float, float, float], style: WallStyle, lamp: float, depth: float
 ) -> None:
-    """Paint a window in box (left, top, width, height); lamp (0 to 255) is what its panes emit when it is dark outside."""
+    """Paint a window in box (left, top, width, height); lamp (0 to 255) is what its panes emit in the dark."""
     left, top, width, height = box
     hole = outline_opening(style.opening, width, height)
     middle = np.array([width / 2, height / 2])
     surround = (hole - middle) * (1 + 2.4 * depth / np.array([width, height])) + middle + (left, top)
-    fill_outline(wall, surround + (depth * 0.4, depth * 0.5), (*darken(style.colour, 0.62), 0))
+    fill_outline(wall, surround + np.array([0.4, 0.5]) * depth, (*darken(style.colour, 0.62), 0))
     fill_outline(wall, surround, (*style.trim, 0))
-    fill_outline(wall, hole + (left, top), (*darken(style.trim, 0.42), 0))
+    fill_outline(wall, hole + np.array([left, top]), (*darken(style.trim, 0.42), 0))
     pane = (hole - middle) * np.array([1 - 1.3 * depth / width, 1 - 1.1 * depth / height]) + middle
     pane += (left + depth * 0.55, top + depth * 0.7)
     glass = mix((44, 56, 70), (120, 146, 168), lamp / 900)
@@ -112,17 +112,16 @@ def paint_bars(wall: Pixels, box: tuple[float, float, float, float], style: Wall
     fill = (*style.fill, 0)
     count = {"wide": 4, "slit": 1, "twin": 2}.get(style.opening, 2)
     for k in range(1, count):
-        x = int(left + width * k / count)
-        cv2.line(wall, (x, int(top)), (x, int(top + height)), fill, thick * (3 if style.opening == "twin" else 1))
+        bar = int(left + width * k / count)
+        cv2.line(wall, (bar, int(top)), (bar, int(top + height)), fill, thick * (3 if style.opening == "twin" else 1))
     for share in (0.38, 0.7) if style.opening != "slit" else ():
-        cv2.line(
-            wall, (int(left), int(top + height * share)), (int(left + width), int(top + height * share)), fill, thick
-        )
+        y = int(top + height * share)
+        cv2.line(wall, (int(left), y), (int(left + width), y), fill, thick)
     if style.shutters and style.opening == "square":
         for x in (left - width * 0.55, left + width * 1.1):
             cv2.rectangle(wall, (int(x), int(top)), (int(x + width * 0.45), int(top + height)), fill, -1)
-            for y in np.arange(top, top + height, max(2.0, depth * 0.7)).astype(int).tolist():
-                cv2.line(wall, (int(x), y), (int(x + width * 0.45), y), (*darken(style.fill, 0.7), 0), 1)
+            for slat in np.arange(top, top + height, max(2.0, depth * 0.7)).astype(int).tolist():
+                cv2.line(wall, (int(x), slat), (int(x + width * 0.45), slat), (*darken(style.fill, 0.7), 0), 1)
 
 
 def paint_door(wall: Pixels, style: WallStyle, texels: float, middle: float) -> float:

@@ -1,4 +1,4 @@
-"""Landmarks from inside: a hall with a floor, pillars, galleries of arches, lamps, and something to look at on the end wall."""
+"""Landmarks from inside: a hall with floor, pillars or arches, lamps, and something to look at on the end wall."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def raise_shell(
         mesh.add_tiles(np.column_stack([ring, np.full(4, height)]), tiles, rng.uniform(4, 9))
         for y in np.arange(-length / 2 + 2, length / 2, rng.uniform(3, 6)).tolist():
             beam = np.array([(-width / 2, y - 0.3, height - 0.4), (width / 2, y - 0.3, height - 0.4)])
-            low = np.vstack([beam, beam[::-1] + (0, 0.6, 0)])
+            low = np.vstack([beam, beam[::-1] + np.array([0, 0.6, 0])])
             mesh.add_face(low[[0, 1, 2, 3]], Texture.from_colour(darken(trim, 0.5)))
 
 

@@ -1,4 +1,4 @@
-"""Weather and light: from what a camera sees to how bright it is, with shadows, haze, lamps and sky. Radiance is linear."""
+"""Weather and light: how bright what a camera sees is, with shadows, haze, lamps and sky. Radiance is linear."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Camera, Canvas, Mesh, rasterise
+from pipeline.competition.demo_camera import Camera, Canvas, Mesh, Texture, rasterise
 from pipeline.competition.demo_noise import Floats, Vectors, tile_noise
 from pipeline.competition.demo_site import raise_site
 from pipeline.competition.demo_sprite import stand_up
 
 SUN_DISTANCE_M = 900.0  # far enough to count as parallel light
-SUN_MAP_SIDE = 416
+SUN_MAP_SIDE = 360
+UNPAINTED = Texture.from_colour((0.0, 0.0, 0.0))
 SHADOW_BIAS_M = 0.45
+SCATTERED = 0.55  # of the sunlight, by leaves and clothes, whichever way they face
 GLOW = (1.5, 1.15, 0.65)  # the light of lit windows
 LINEAR = np.square(np.arange(256, dtype=np.float32) / 255)  # radiance of a painted level, by a gamma of 2
 Radiance = tuple[float, float, float]
@@ -39,10 +41,10 @@ class Weather:
 
 WEATHERS: dict[str, Weather] = {
     "clear": Weather(
-        (2.1, 1.9, 1.55), (0.27, 0.34, 0.46), (0.07, 0.2, 0.56), (0.5, 0.69, 0.9), (1.0, 1.0, 1.0), 0.36, 1600
+        (2.0, 1.82, 1.5), (0.36, 0.42, 0.52), (0.07, 0.2, 0.56), (0.5, 0.69, 0.9), (1.0, 1.0, 1.0), 0.36, 1600
     ),
     "fair": Weather(
-        (1.75, 1.6, 1.35), (0.32, 0.38, 0.47), (0.1, 0.25, 0.58), (0.58, 0.72, 0.88), (0.98, 0.98, 1.0), 0.6, 1200
+        (1.65, 1.52, 1.3), (0.4, 0.45, 0.53), (0.1, 0.25, 0.58), (0.58, 0.72, 0.88), (0.98, 0.98, 1.0), 0.6, 1200
     ),
     "overcast": Weather(
         (0.1, 0.1, 0.1), (0.74, 0.77, 0.82), (0.46, 0.5, 0.56), (0.74, 0.77, 0.8), (0.56, 0.59, 0.64), 0.85, 800
@@ -98,8 +100,10 @@ WEATHERS: dict[str, Weather] = {
         1.15,
     ),
 }
+INDOORS = Weather((0, 0, 0), (0.34, 0.32, 0.3), (0, 0, 0), (0.4, 0.38, 0.36), (0, 0, 0), 0, 900, 1.0)
 WEATHER_SHARES = {
-    "clear": 0.34, "fair": 0.25, "overcast": 0.13, "fog": 0.03, "rain": 0.04, "snow": 0.03, "sunset": 0.09, "dusk": 0.04, "night": 0.05,
+    "clear": 0.34, "fair": 0.25, "overcast": 0.13, "fog": 0.03, "rain": 0.04, "snow": 0.03, "sunset": 0.09,
+    "dusk": 0.04, "night": 0.05,
 }  # fmt: skip
 SUN_PLACES = ((-62, 26), (-34, 44), (-8, 56), (24, 50), (54, 32))  # azimuth from south and elevation, degrees
 LOW_SUN_PLACES = ((-78, 11), (78, 11))
@@ -134,8 +138,16 @@ def trace_sun(seed: int, landmark: int, texels: float, low: bool, place: int) ->
     mesh = Mesh().joined(site.mesh)
     for tree in site.trees:
         stand_up(mesh, tree.foot, tree.size, tree.texture, eye)
+    mesh.textures = [texture if texture.cutout else UNPAINTED for texture in mesh.textures]  # depth alone is wanted
     reach_m = 1 / np.maximum(rasterise(mesh, camera).inverse_depth, 1e-4)
     return SunView(direction, camera, reach_m.astype(np.float32))
+
+
+def open_sun(rng: np.random.Generator) -> SunView:
+    """A sun that nothing stands in the way of."""
+    direction = sun_direction(rng.uniform(-1.4, 1.4), rng.uniform(20, 60))
+    camera = Camera.looking_at(direction * SUN_DISTANCE_M, (0, 0, 0), 1.0, (4, 4))
+    return SunView(direction, camera, np.full((SUN_MAP_SIDE, SUN_MAP_SIDE), 1e6, np.float32))
 
 
 def find_sunlit(view: SunView, camera: Camera, depth: Floats) -> Floats:
@@ -149,16 +161,18 @@ def find_sunlit(view: SunView, camera: Camera, depth: Floats) -> Floats:
     return np.asarray(cv2.blur(lit, (3, 3)), dtype=np.float32)
 
 
-def light_faces(mesh: Mesh, weather: Weather, sun: Vectors) -> tuple[Floats, Floats]:
-    """What each face gets of the sky's light, (N + 1, 3), and of unshadowed sunlight, (N + 1,); the last row is no face."""
+def light_faces(mesh: Mesh, weather: Weather, sun: Vectors) -> tuple[Floats, Floats, Floats]:
+    """The light of the sky on each face, (N + 1, 3), and the sun's share: what gets into the shade, what the open adds.
+
+    Both shares are (N + 1,); the last row stands for no face.
+    """
     normals = np.vstack([mesh.normals(), np.zeros((1, 3))])
-    side = normals[:, :2] @ np.array(
-        [0.11, 0.07]
-    )  # one half of the sky is brighter, lest a round thing look flat in the shade
+    side = normals[:, :2] @ (0.11, 0.07)  # half of the sky is brighter, lest a round thing look flat in the shade
     sky = (0.7 + 0.3 * normals[:, 2] + side)[:, None] * np.asarray(weather.ambient)
     scatters = np.array([texture.cutout for texture in mesh.textures] + [True])
-    direct = np.where(scatters, 0.55, np.maximum(normals @ sun, 0))
-    return sky.astype(np.float32), direct.astype(np.float32)
+    shaded = np.where(scatters, SCATTERED, 0.0)  # a tree's own shadow does not lie on the tree's cutout
+    direct = np.where(scatters, 0.0, np.maximum(normals @ sun, 0))
+    return sky.astype(np.float32), shaded.astype(np.float32), direct.astype(np.float32)
 
 
 def shade(
@@ -173,10 +187,11 @@ def shade(
 ) -> Floats:
     """(H, W, 3) radiance: painted colour times light, seen through the haze, before the sky."""
     depth = (1 / np.maximum(canvas.inverse_depth, 1e-4)).astype(np.float32)
-    from_sky, from_sun = light_faces(mesh, weather, sun.direction)
+    from_sky, in_shade, in_sun = light_faces(mesh, weather, sun.direction)
     direct = np.zeros_like(depth)
     if max(weather.sun) > 0.2:
-        direct = np.take(from_sun, canvas.face, mode="wrap") * find_sunlit(sun, camera, depth)
+        direct = np.take(in_sun, canvas.face, mode="wrap") * find_sunlit(sun, camera, depth)
+        direct += np.take(in_shade, canvas.face, mode="wrap")
     lit = shine_lamps(mesh, canvas, camera, depth, lamps) if len(lamps) else np.zeros_like(depth)
     glow = LINEAR[canvas.colour[:, :, 3]] * np.float32(weather.lamps)
     clear = np.exp(depth * np.float32(-1 / weather.haze_m))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_noise import Colour, Floats, Pixels, crop_noise, darken, mix, vary_colour
+from pipeline.competition.demo_noise import Colour, Floats, Pixels, crop_noise, mix, vary_colour
 
 Material = Callable[[np.random.Generator, int, int, Colour, float], Pixels]
 
@@ -28,7 +28,7 @@ def paint_plaster(rng: np.random.Generator, height: int, width: int, colour: Col
 
 
 def lay_blocks(rng: np.random.Generator, height: int, width: int, block: tuple[float, float], spread: float) -> Floats:
-    """(h, w) shades near 1 of blocks (width, height in pixels) in running bond, with darker joints and a lit upper edge."""
+    """(h, w) shades near 1 of blocks (width, height in pixels) in running bond; joints darker, upper edges lit."""
     rows = (np.arange(height) / block[1]).astype(int)
     shift = (rows % 2) * 0.5 + rng.uniform(-0.08, 0.08, rows.max() + 1)[rows]
     place = np.arange(width)[None, :] / block[0] + shift[:, None] + 1
@@ -140,9 +140,8 @@ def paint_paving(rng: np.random.Generator, height: int, width: int, colour: Colo
     slab = max(2, round(0.75 * texels))
     rows, columns = np.arange(height) // slab, np.arange(width) // slab
     chequer = (rows[:, None] + columns[None, :]) % 2
-    shade = (
-        0.93 + 0.12 * chequer + 0.05 * rng.uniform(-1, 1, (rows.max() + 1, columns.max() + 1))[rows[:, None], columns]
-    )
+    slabs = rng.uniform(-1, 1, (rows.max() + 1, columns.max() + 1))[rows[:, None], columns]
+    shade = 0.93 + 0.12 * chequer + 0.05 * slabs
     joint = ((np.arange(height) % slab) < 1)[:, None] | ((np.arange(width) % slab) < 1)
     return tint(np.where(joint, shade * 0.8, shade).astype(np.float32), colour)
 
@@ -150,7 +149,7 @@ def paint_paving(rng: np.random.Generator, height: int, width: int, colour: Colo
 def paint_turf(rng: np.random.Generator, height: int, width: int, colour: Colour, texels: float) -> Pixels:
     """Grass, gravel or sand, by the colour: fine grain upon broad patches."""
     grain = crop_noise(rng, height, width, 0.3) * 0.45 + crop_noise(rng, height, width, 1.5) * 0.25
-    return tint(0.65 + grain, darken(colour, 1.0))
+    return tint((0.65 + grain).astype(np.float32), colour)
 
 
 MATERIALS: dict[str, Material] = {

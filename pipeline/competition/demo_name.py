@@ -7,8 +7,10 @@ import numpy as np
 from pipeline.competition.demo_building import choose_massing
 from pipeline.competition.demo_noise import choose, make_generator
 
-ONSETS = ("Al", "Bel", "Cor", "Dal", "El", "Fen", "Gar", "Hol", "Ist", "Jor", "Kal", "Lor", "Mar", "Nor", "Or", "Pel", "Quin", "Ros",
-          "Sel", "Tor", "Ul", "Ver", "Wes", "Yar", "Zel")  # fmt: skip
+ONSETS = (
+    "Al", "Bel", "Cor", "Dal", "El", "Fen", "Gar", "Hol", "Ist", "Jor", "Kal", "Lor", "Mar",
+    "Nor", "Or", "Pel", "Quin", "Ros", "Sel", "Tor", "Ul", "Ver", "Wes", "Yar", "Zel",
+)  # fmt: skip
 MIDDLES = ("a", "e", "i", "o", "an", "en", "ar", "el", "is", "on")
 ENDINGS = (
     "dor",

@@ -124,7 +124,7 @@ def paint_banners(rng: np.random.Generator, wall: Pixels, trim: Colour, colour: 
         drop = np.array(
             [(x - half, top), (x + half, top), (x + half, top + tall), (x, top + tall * 0.88), (x - half, top + tall)]
         )
-        cv2.fillPoly(wall, [(drop + (3, 3)).astype(np.int32)], rgba(darken(colour, 0.55)), cv2.LINE_AA)
+        cv2.fillPoly(wall, [(drop + 3).astype(np.int32)], rgba(darken(colour, 0.55)), cv2.LINE_AA)
         cv2.fillPoly(wall, [drop.astype(np.int32)], rgba(cloth), cv2.LINE_AA)
         cv2.circle(wall, (int(x), int(top + tall * 0.4)), max(1, int(half * 0.55)), rgba(device), -1, cv2.LINE_AA)
         cv2.line(wall, (int(x), top), (int(x), int(top + tall * 0.2)), rgba(device), max(1, int(half / 3)))

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.competition.demo_camera import Mesh
-from pipeline.competition.demo_distractor import DISTRACTORS, INDOORS, open_sun
+from pipeline.competition.demo_distractor import DISTRACTORS
 from pipeline.competition.demo_exposure import expose
 from pipeline.competition.demo_hall import raise_hall
-from pipeline.competition.demo_light import WEATHER_SHARES, WEATHERS, trace_sun
+from pipeline.competition.demo_light import INDOORS, WEATHER_SHARES, WEATHERS, open_sun, trace_sun
 from pipeline.competition.demo_noise import Pixels, make_generator
 from pipeline.competition.demo_site import raise_site
 from pipeline.competition.demo_sprite import stand_up
@@ -25,7 +25,7 @@ def render_photograph(world_seed: int, landmark: int, view: str, photograph_seed
     """One photograph, (H, W, 3) uint8 RGB, the same for the same arguments.
 
     landmark: its rank in the plan (0 = the most photographed), or NO_LANDMARK. view: one of demo_view.VIEWS, or for no
-    landmark one of DISTRACTORS. The first photograph of a landmark in a process takes longer: its walls are painted then.
+    landmark one of DISTRACTORS. A landmark's first photograph in a process takes longer: its walls are painted then.
     """
     rng = make_generator(world_seed, "photograph", photograph_seed)
     size = choose_size(rng, longest_side_px)

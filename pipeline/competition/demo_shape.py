@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ def add_box(
 
 
 def add_slope(mesh: Mesh, lower: npt.ArrayLike, upper: npt.ArrayLike, texture: Texture) -> None:
-    """Add a sloping trapezoid: lower and upper edge, each from its left to its right end; the wider one carries the texture."""
+    """Add a sloping trapezoid: lower and upper edge, each from left to right; the wider one carries the texture."""
     low, high = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
     down = low.mean(axis=0) - high.mean(axis=0)
     if np.linalg.norm(low[1] - low[0]) >= np.linalg.norm(high[1] - high[0]):
@@ -93,7 +94,7 @@ def add_roof(
 
 def add_lathe(mesh: Mesh, centre: Point, profile: Sequence[Point], sides: int, texture: Texture) -> None:
     """Add a solid of revolution: profile = (radius, height) pairs from the bottom up, turned in `sides` facets."""
-    for (radius, height), (next_radius, next_height) in zip(profile[:-1], profile[1:], strict=True):
+    for (radius, height), (next_radius, next_height) in pairwise(profile):
         below = np.column_stack([polygon(centre, radius, sides), np.full(sides, height)])
         above = np.column_stack([polygon(centre, next_radius, sides), np.full(sides, next_height)])
         for k in range(sides):
@@ -104,7 +105,7 @@ def add_lathe(mesh: Mesh, centre: Point, profile: Sequence[Point], sides: int, t
 def add_column(mesh: Mesh, centre: Point, radius: float, bottom: float, top: float, texture: Texture) -> None:
     """Add a column with a base and a capital."""
     height = top - bottom
-    profile = [(1.35, 0.0), (1.35, 0.04), (1.0, 0.06), (0.86, 0.9), (1.1, 0.94), (1.4, 0.95), (1.4, 1.0)]
+    profile = [(1.35, 0.0), (1.0, 0.06), (0.86, 0.92), (1.4, 0.95), (1.4, 1.0)]
     add_lathe(mesh, centre, [(radius * r, bottom + height * z) for r, z in profile], 8, texture)
 
 
@@ -138,5 +139,5 @@ def add_vault(mesh: Mesh, half_width: float, ends: Point, bottom: float, rise: f
     """Add a barrel vault seen from inside, along y from ends[0] to ends[1]."""
     turn = np.linspace(np.pi, 0, 9)
     arch = np.stack([np.cos(turn) * half_width, bottom + np.sin(turn) * rise], axis=1)
-    for (x, z), (next_x, next_z) in zip(arch[:-1], arch[1:], strict=True):
+    for (x, z), (next_x, next_z) in pairwise(arch):
         mesh.add_face([(x, ends[1], z), (next_x, ends[1], next_z), (next_x, ends[0], next_z), (x, ends[0], z)], texture)

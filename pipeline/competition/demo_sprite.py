@@ -12,7 +12,8 @@ from pipeline.competition.demo_noise import Colour, Pixels, Vectors, choose, dar
 
 TREE_KINDS = ("broad", "broad", "broad", "fir", "cypress", "palm", "bare")
 CLOTHES: tuple[Colour, ...] = (
-    (170, 40, 44), (40, 66, 130), (36, 38, 44), (220, 216, 205), (60, 110, 70), (214, 160, 50), (120, 80, 130), (90, 130, 170),
+    (170, 40, 44), (40, 66, 130), (36, 38, 44), (220, 216, 205), (60, 110, 70), (214, 160, 50), (120, 80, 130),
+    (90, 130, 170),
 )  # fmt: skip
 SKINS: tuple[Colour, ...] = ((234, 196, 168), (196, 148, 112), (140, 98, 70), (92, 62, 46))
 
@@ -47,7 +48,7 @@ def paint_tree(kind: str, variant: int) -> Texture:
     leaf = vary_colour(rng, choose(rng, [(70, 112, 52), (92, 124, 58), (54, 92, 58), (176, 128, 50)]), 16)
     cv2.fillPoly(sprite, [np.array([(84, 120), (92, 120), (96, 223), (80, 223)])], solid(bark), cv2.LINE_AA)
     if kind == "palm":
-        paint_fronds(rng, sprite, leaf)
+        paint_fronds(rng, sprite, vary_colour(rng, (78, 118, 56), 16))
     elif kind == "bare":
         grow_branch(rng, sprite, (88, 150), -np.pi / 2, 44.0, bark)
     else:

@@ -1,7 +1,7 @@
 """The demo world: a plan of invented photographs, and the data set in the GLDv2 layout that is rendered from it.
 
-Most test photographs show a landmark from the front, index photographs show it from all sides and inside, and only the training
-labels say that these belong together. See demo_photograph.py for how a picture is made.
+Most test photographs show a landmark from the front, index photographs show it from all sides and inside, and only the
+training labels say that these belong together. See demo_photograph.py for how a picture is made.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +83,7 @@ def plan_demo_world(settings: DemoSettings, seed: int) -> DemoPlan:
             indexed = int((counts > 0).sum()) or settings.landmarks
         parts.append(plan_split(split, counts, strangers[split], seed))
     photographs = pd.concat(parts, ignore_index=True)
-    tables = write_tables(photographs, settings.landmarks, wrong, seed)
+    tables = make_tables(photographs, settings.landmarks, wrong, seed)
     return DemoPlan(photographs, tables, seed, settings.longest_side_px)
 
 
@@ -132,8 +130,8 @@ def make_id(seed: int, split: str, row: int) -> str:
     return hashlib.blake2b(f"{seed}/{split}/{row}".encode(), digest_size=8).hexdigest()
 
 
-def write_tables(photographs: pd.DataFrame, landmarks: int, wrong: int, seed: int) -> dict[str, pd.DataFrame]:
-    """File name -> table of every CSV file."""
+def make_tables(photographs: pd.DataFrame, landmarks: int, wrong: int, seed: int) -> dict[str, pd.DataFrame]:
+    """The table of every CSV file, by file name."""
     rng = make_generator(seed, "labels")
     gaps = rng.integers(3, 400, landmarks)  # as in GLDv2, landmark ids have holes
     numbers = rng.permutation(np.cumsum(gaps))
@@ -157,7 +155,7 @@ def write_tables(photographs: pd.DataFrame, landmarks: int, wrong: int, seed: in
 
 
 def spoil_labels(rng: np.random.Generator, truth: Rows, landmarks: int, wrong: int) -> Rows:
-    """The labels as a crowd would give them: pictures of no landmark get one, and the rest of `wrong` get another one."""
+    """The labels as a crowd would give them: pictures of no landmark get one, the rest of `wrong` get another one."""
     labels = truth.copy()
     strangers = np.flatnonzero(truth == NO_LANDMARK)
     labels[strangers] = rng.integers(landmarks, size=len(strangers))
@@ -172,24 +170,34 @@ def write_demo_world(
 ) -> None:
     """Render the photographs that `folder` lacks with `workers` processes, then write the tables.
 
-    on_progress is told how many photographs have been seen to, those found there included, after each job. Every file appears
-    whole or not at all, so that a killed run goes on where it was.
+    on_progress is told how many photographs have been seen to, those found there included, after each job. Every file
+    appears whole or not at all, so that a killed run goes on where it was.
     """
     jobs = list_jobs(plan, folder)
     done = len(plan.photographs) - sum(len(job) for job in jobs)
     if on_progress and done:
         on_progress(done)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        max(1, min(workers, len(jobs))), context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        pending = [pool.submit(render_job, plan.seed, plan.longest_side_px, job) for job in jobs]
-        for job in as_completed(pending):
-            done += job.result()
-            if on_progress:
-                on_progress(done)
+    for count in run_jobs(plan, jobs, workers):
+        done += count
+        if on_progress:
+            on_progress(done)
     for name, table in plan.tables.items():
         replace_file(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def run_jobs(plan: DemoPlan, jobs: list[list[Shot]], workers: int) -> Iterator[int]:
+    """How many photographs each job has rendered, as it ends; one worker is this process, more are new ones."""
+    if min(workers, len(jobs)) <= 1:
+        yield from (render_job(plan.seed, plan.longest_side_px, job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads of whoever calls
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        pending = [pool.submit(render_job, plan.seed, plan.longest_side_px, job) for job in jobs]
+        try:
+            for job in as_completed(pending):
+                yield job.result()
+        finally:  # after an error or an interrupt, start no further job
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def list_jobs(plan: DemoPlan, folder: Path) -> list[list[Shot]]:
@@ -200,7 +208,7 @@ def list_jobs(plan: DemoPlan, folder: Path) -> list[list[Shot]]:
         Shot(landmark, view, number, str(image_path(folder, split, name)))
         for split, name, landmark, view, number in rows
     ]
-    missing = [shot for shot in shots if not os.path.exists(shot.path)]
+    missing = [shot for shot in shots if not Path(shot.path).exists()]
     groups = itertools.groupby(missing, key=lambda shot: (shot.landmark, shot.view == "inside"))
     jobs = []
     for _, group in groups:
@@ -227,11 +235,8 @@ def render_job(world_seed: int, longest_side_px: int, shots: list[Shot]) -> int:
 def replace_file(path: Path, content: bytes) -> None:
     """Write the file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    part = path.with_name(
+        f".{path.name}.part"
+    )  # always the same name: what a kill leaves is overwritten by the next run
+    part.write_bytes(content)
+    part.replace(path)

@@ -93,7 +93,7 @@ def find_hits(rows: NDArray[np.integer], truth: Truth) -> Hits:
 
 
 def average_precisions(hits: Hits, relevant: Integers, k: int = LIST_LENGTH) -> NDArray[np.float64]:
-    """AP@k of each query, (Q,) in [0, 1]: (1 / min(relevant, k)) * sum over the hits at ranks i <= k of (hits so far) / i.
+    """AP@k of each query, (Q,) in [0, 1]: (1 / min(relevant, k)) * sum of (hits so far) / i over the hit ranks i <= k.
 
     hits: (Q, K) from `find_hits`. relevant: (Q,) how many images are relevant (`truth.counts`). Raises ValueError for a
     query without a relevant image: its AP has no meaning, such queries are left out before.

@@ -29,7 +29,8 @@ from pipeline.images.jpeg_damage import find_jpeg_damage
 
 Size = tuple[int, int]  # (width, height) in pixels
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")  # MPO: a JPEG with further pictures behind the first
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+JPEGS = ("JPEG", "MPO")  # MPO: what Pillow calls a JPEG with further pictures behind the first
 ORIENTATION_TAG = 0x0112  # of EXIF
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
@@ -74,7 +75,7 @@ def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = Fal
     header = _parse_header(data)
     if strict:
         _refuse_damage(data, header)
-    if header.format in ("JPEG", "MPO"):
+    if header.format in JPEGS:
         flags = REDUCED.get(_reduction(header.upright_size, wanted), cv2.IMREAD_COLOR)
     else:
         flags = cv2.IMREAD_UNCHANGED  # the other formats may hold an alpha channel
@@ -112,7 +113,8 @@ def _parse_header(data: bytes) -> Header:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: the caller sets the limits
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+            exif = Image.Image.getexif(image)  # not image.getexif(): that of PNG would decode the pixels
+            orientation = exif.get(ORIENTATION_TAG, 1)
     except Image.DecompressionBombError:
         raise UndecodableImage("claims more than 178 million pixels") from None
     except Image.UnidentifiedImageError:
@@ -171,7 +173,7 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def _refuse_damage(data: bytes, header: Header) -> None:
     """Raise UndecodableImage where the pixels decode but are not those that were stored."""
-    if header.format in ("JPEG", "MPO"):
+    if header.format in JPEGS:
         reason = find_jpeg_damage(data)
         if reason:
             raise UndecodableImage(reason)

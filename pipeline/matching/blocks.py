@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-PAIRS = 512  # pairs multiplied at a time on the CPU: their vectors stay in the cache
+PAIR_VALUES = 1 << 17  # of each side of the pairs multiplied at a time on the CPU: they stay in the cache
 TORCH_PAIRS = 32_768
 ROUNDOFF = 2.0**-24  # relative error of one float32 operation
 
@@ -69,9 +69,9 @@ class FaissBlock:
 
     def products(self, tile: Floats, queries: Integers, rows: Integers) -> Doubles:
         """The inner products of P pairs (row of the tile, row of the block), summed in float64, (P,)."""
-        products = np.empty(len(rows))
-        for start in range(0, len(rows), PAIRS):
-            at = slice(start, start + PAIRS)
+        products, size = np.empty(len(rows)), max(1, PAIR_VALUES // max(1, tile.shape[1]))
+        for start in range(0, len(rows), size):
+            at = slice(start, start + size)
             products[at] = np.einsum("pd,pd->p", tile[queries[at]], self.vectors[rows[at]], dtype=np.float64)
         return products
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
 from pipeline.network.backbone import Backbone
 from pipeline.network.pooling import POOLING
 
@@ -43,8 +44,16 @@ class EmbeddingNetwork(nn.Module):
 
 
 def choose_device(setting: str = "auto") -> torch.device:
-    """The device for the setting runtime.device: auto is CUDA where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting)
+    """The device for the setting runtime.device: auto is CUDA where there is one. Raises PipelineError."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(setting)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise PipelineError(f"there is no device {setting!r} here: {reason}", "runtime.device", "set auto") from error
+    return device
 
 
 def mixed_precision(device: torch.device, precision: str = "auto") -> AbstractContextManager:

@@ -43,17 +43,20 @@ def build_landmark_network(
     phase: PhaseSettings,
     landmark_ids: np.ndarray,
     seed: int,
-    head: CosineSoftmax | None = None,
+    start: LandmarkNetwork | None = None,
 ) -> LandmarkNetwork:
-    """The embedding network with a head for these landmarks.
+    """The embedding network with a new head for these landmarks.
 
-    head: one of the same classes, whose directions the new head takes over; else they are drawn from the seed.
+    start: a trained network, whose directions of the landmarks that it knows go into the new head; cleaning drops
+    landmarks between two phases, and what stays need not be learnt again. Other directions are drawn from the seed.
     """
     with seeded(seed, "head"):
-        new = CosineSoftmax(embedding.dims, len(landmark_ids), phase.head, phase.margin, phase.scale)
-    if head is not None:
-        new.load_state_dict(head.state_dict())
-    return LandmarkNetwork(embedding, new, landmark_ids)
+        head = CosineSoftmax(embedding.dims, len(landmark_ids), phase.head, phase.margin, phase.scale)
+    if start is not None:
+        _, new, old = np.intersect1d(landmark_ids, start.landmark_ids, assume_unique=True, return_indices=True)
+        with torch.no_grad():
+            head.weight[torch.from_numpy(new)] = start.head.weight[torch.from_numpy(old)]
+    return LandmarkNetwork(embedding, head, landmark_ids)
 
 
 def derive_seed(seed: int, *purpose: object) -> int:

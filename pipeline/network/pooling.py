@@ -13,9 +13,13 @@ def gem(x: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6) -> Tensor:
 
     x: (B, C, H, W), clamped to at least eps  ->  (B, C) float32 (float64 for float64).
     p = 1 is the average, p -> inf the maximum. Accumulates in float32: x**p overflows half precision.
+    Each channel is divided by its maximum first and multiplied by it afterwards, which the formula allows: else eps**p
+    of a channel that is dead underflows from p = 7 on, and the root's gradient at 0 is not a number.
     """
-    x = x if x.dtype == torch.float64 else x.float()
-    return x.clamp(min=eps).pow(p).mean(dim=(-2, -1)).pow(1.0 / p)
+    x = (x if x.dtype == torch.float64 else x.float()).clamp(min=eps)
+    largest = x.detach().amax(dim=(-2, -1), keepdim=True)
+    means = (x / largest).pow(p).mean(dim=(-2, -1))
+    return means.pow(1.0 / p) * largest.flatten(1)
 
 
 class GeM(nn.Module):

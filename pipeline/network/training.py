@@ -8,6 +8,7 @@ left in peace.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import math
@@ -34,7 +35,13 @@ from pipeline.images.batches import (
 )
 from pipeline.network.checkpoint import load_training_state, save_training_state
 from pipeline.network.embedding import mixed_precision
-from pipeline.network.landmark_network import LandmarkNetwork, build_embedding, build_landmark_network, derive_seed
+from pipeline.network.landmark_network import (
+    LandmarkNetwork,
+    build_embedding,
+    build_landmark_network,
+    derive_seed,
+    seeded,
+)
 from pipeline.network.optimiser import batchnorm_layers, learning_rate, make_optimiser
 from pipeline.network.progress import COLUMNS, Progress, history_csv
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
@@ -57,8 +64,8 @@ def train(
 ) -> LandmarkNetwork:
     """The trained network, on the CPU, in evaluation mode.
 
-    start: the network that this phase goes on from: its embedding, which is changed in place, and its head where the
-    landmarks are the same ones. Without it the embedding starts from the model's weights.
+    start: the network that this phase goes on from: its embedding, and its head's directions of the landmarks that both
+    phases know; it is not changed itself. Without it the embedding starts from the model's weights.
     `folder` gets history.csv, and state.pt, from which a call with the same arguments goes on after a kill; when the
     network is safe elsewhere, state.pt may go.
     on_step(step, steps, loss, learning_rate) is called after each step. should_stop() is asked after each step: when
@@ -73,10 +80,8 @@ def train(
             "training needs two at least: see stage 01 or 03",
         )
     landmark_ids, _ = map_classes(photographs.labels)
-    embedding = build_embedding(model, seed) if start is None else start.embedding
-    same = start is not None and np.array_equal(start.landmark_ids, landmark_ids)
-    head = start.head if start is not None and same else None
-    network = build_landmark_network(embedding, phase, landmark_ids, seed, head)
+    embedding = build_embedding(model, seed) if start is None else copy.deepcopy(start.embedding)
+    network = build_landmark_network(embedding, phase, landmark_ids, seed, start)
     trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
     trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
     return network.cpu().eval()
@@ -109,15 +114,15 @@ class Trainer:
         self.progress = Progress()
 
     def run(self, on_step: OnStep, should_stop: Callable[[], bool]) -> None:
-        """All epochs that are left."""
+        """All epochs that are left; none: the network stays as it came."""
         self._resume()
+        self._write_history()
         plan = self._plan_the_rest()
         augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
         batches = load_batches(self.photographs.paths, plan, augmenter, self.workers)
         while self.progress.epoch < self.phase.epochs:
             for batch in itertools.islice(batches, self.steps_per_epoch - self.progress.step):
-                loss, rate = self._step(batch)
-                self.progress.step += 1
+                loss, rate = self._step_or_advise(batch)
                 if self._steps_done() % self.phase.checkpoint_steps == 0:
                     self._save()
                 on_step(self._steps_done(), self._steps(), loss, rate)
@@ -126,16 +131,25 @@ class Trainer:
                     raise KeyboardInterrupt
             self._finish_epoch()
 
+    def _step_or_advise(self, batch: LoadedBatch) -> tuple[float, float]:
+        try:
+            return self._step(batch)
+        except torch.OutOfMemoryError as error:
+            raise PipelineError(
+                f"the GPU has not enough memory for batches of {self.phase.batch_size}",
+                f"step {self._steps_done()} of {self._steps()}",
+                "lower batch_size (and learning_rate with it), or take a smaller template",
+            ) from error
+
     def _step(self, batch: LoadedBatch) -> tuple[float, float]:
         """One step of the optimiser: the loss and the learning rate it was made at."""
-        step = self._steps_done()
-        torch.manual_seed(derive_seed(self.seed, "step", step))  # for what networks draw: dropped paths
-        rate = learning_rate(self.phase, step, self._steps())
+        rate = learning_rate(self.phase, self._steps_done(), self._steps())
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self._set_modes()
         targets = self.classes[batch.rows].to(self.device)
-        cosines = self.network.head.cosines(self._describe(batch))
+        with seeded(self.seed, "step", self._steps_done()):  # for what networks draw: dropped paths
+            cosines = self.network.head.cosines(self._describe(batch))
         loss = F.cross_entropy(self.network.head.logits(cosines, targets), targets)
         value = loss.item()  # waits for the device: the price of stopping at the very step that goes wrong
         if not math.isfinite(value):
@@ -143,6 +157,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        self.progress.step += 1
         self.progress.loss_sum += value * len(targets)
         self.progress.correct += int((cosines.argmax(1) == targets).sum())
         self.progress.seen += len(targets)
@@ -170,7 +185,7 @@ class Trainer:
         done = self.progress
         loss, top1 = self._validate()
         row = (done.epoch + 1, self._steps_done(), done.loss_sum / done.seen, done.correct / done.seen, loss, top1)
-        rate = self.optimiser.param_groups[0]["lr"] / self.optimiser.param_groups[0]["lr_scale"]
+        rate = self.optimiser.param_groups[0]["lr"]
         history = [*done.history, dict(zip(COLUMNS, (*row, rate), strict=True))]
         self.progress = Progress(epoch=done.epoch + 1, history=history)
         self._save()
@@ -210,7 +225,7 @@ class Trainer:
 
     def _save(self) -> None:
         """State and history, unless the weights have gone bad: the last good state is worth more."""
-        for name, value in self.network.named_parameters():
+        for name, value in self.network.state_dict().items():
             if not value.isfinite().all():
                 raise self._not_finite(f"{name} is not finite", None)
         state = {
@@ -241,7 +256,6 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
-        self._write_history()
 
     def _not_finite(self, what: str, batch: LoadedBatch | None) -> PipelineError:
         names = [Path(self.photographs.paths[row]).stem for row in batch.rows.tolist()] if batch else []

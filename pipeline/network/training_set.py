@@ -32,12 +32,16 @@ def map_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hold_back(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """(N,) bool: `fraction` of the photographs drawn for validation, never the last one of a landmark."""
+    """(N,) bool: `fraction` of the photographs drawn for validation.
+
+    Never the last one of a landmark, and two stay to train on, for BatchNorm cannot learn from one.
+    """
     order = np.random.default_rng(seed).permutation(len(labels))
     drawn = np.asarray(labels)[order]
     first_of_landmark = np.zeros(len(order), dtype=bool)
     first_of_landmark[np.unique(drawn, return_index=True)[1]] = True  # the one that stays to train on
     candidates = order[~first_of_landmark]
     held_back = np.zeros(len(order), dtype=bool)
-    held_back[candidates[: round(fraction * len(order))]] = True
+    count = min(round(fraction * len(order)), max(len(order) - 2, 0))
+    held_back[candidates[:count]] = True
     return held_back

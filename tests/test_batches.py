@@ -1,0 +1,161 @@
+"""Batches of one size: every photograph once, the same order from the same seed, errors that name the file."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import PipelineError
+from pipeline.images.augment import Augmenter
+from pipeline.images.batches import (
+    TEMPLATES,
+    PlannedBatch,
+    assign_groups,
+    load_batches,
+    plan_evaluation,
+    plan_training_epoch,
+    template_sizes,
+    worker_count,
+)
+
+SIZES = [(96, 64), (64, 64), (64, 96)]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    rng = np.random.default_rng(0)
+    found = []
+    for row in range(12):
+        found.append(tmp_path / f"photo{row}.jpg")
+        cv2.imwrite(str(found[-1]), rng.integers(0, 255, (80 + row, 90, 3), dtype=np.uint8))
+    return found
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_go_from_wide_to_tall_and_fit_the_network(name):
+    sizes = template_sizes(name)
+    ratios = [height / width for width, height in sizes]
+    assert ratios == sorted(ratios) and sizes == TEMPLATES[name]
+
+
+def test_an_explicit_list_of_any_length_is_a_template():
+    assert template_sizes([(64, 96), (96, 64)]) == [(96, 64), (64, 96)]
+    assert template_sizes([(320, 320)]) == [(320, 320)]
+
+
+def test_an_unknown_template_and_an_odd_size_are_refused_with_advice():
+    with pytest.raises(PipelineError, match="SS2"):
+        template_sizes("XL")
+    with pytest.raises(PipelineError, match=r"\[224, 160\]"):
+        template_sizes([(230, 150)])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_shapes_that_cameras_make_go_where_the_published_bins_send_them(name):
+    sizes = TEMPLATES[name]
+    bins = [0.67, 0.77, 1.33, 1.5] if len(sizes) == 5 else [0.77, 1.33]
+    common = np.array([9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3 + 1e-6, 3 / 2 + 1e-6, 16 / 9])
+    assert assign_groups(common, sizes).tolist() == np.digitize(common, bins).tolist()
+
+
+def test_no_photographs_have_no_groups_and_no_batches():
+    assert len(assign_groups(np.zeros(0), SIZES)) == 0
+    assert plan_training_epoch(np.zeros(0), SIZES, 4, 0, 0) == []
+    assert plan_evaluation(np.zeros(0), SIZES, 4) == []
+
+
+@given(st.lists(st.floats(0.2, 5.0), max_size=60), st.integers(2, 9), st.integers(0, 5), st.integers(0, 3))
+@settings(deadline=None)
+def test_an_epoch_has_every_photograph_once_in_full_batches_but_one(ratios, batch_size, seed, epoch):
+    plan = plan_training_epoch(np.array(ratios), SIZES, batch_size, seed, epoch)
+    rows = np.concatenate([batch.rows for batch in plan]) if plan else np.zeros(0)
+    assert sorted(rows) == list(range(len(ratios)))
+    assert sum(len(batch.rows) != batch_size for batch in plan) <= 1
+    assert all(len(batch.rows) >= 2 for batch in plan) or len(ratios) == 1
+    assert all(batch.size in SIZES and batch.epoch == epoch for batch in plan)
+
+
+def test_the_number_of_steps_is_the_same_in_every_epoch():
+    ratios = np.random.default_rng(0).uniform(0.5, 2.0, 101)
+    assert len({len(plan_training_epoch(ratios, SIZES, 8, 1, epoch)) for epoch in range(20)}) == 1
+
+
+def test_the_order_comes_from_seed_and_epoch_alone():
+    ratios = np.random.default_rng(0).uniform(0.5, 2.0, 50)
+
+    def order(seed, epoch):
+        return [batch.rows.tolist() for batch in plan_training_epoch(ratios, SIZES, 8, seed, epoch)]
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3) and order(1, 2) != order(2, 2)
+
+
+def test_photographs_stay_in_their_group_but_for_its_rest():
+    ratios = np.repeat([0.66, 1.0, 1.5], [21, 34, 13])
+    groups = assign_groups(ratios, SIZES)
+    moved = sum(
+        int((groups[batch.rows] != SIZES.index(batch.size)).sum())
+        for batch in plan_training_epoch(ratios, SIZES, 8, 0, 0)
+    )
+    assert moved == 21 % 8 + (21 % 8 + 34) % 8
+
+
+def test_evaluation_goes_group_by_group_in_row_order():
+    plan = plan_evaluation(np.array([1.5, 1.0, 0.6, 1.0, 1.0]), SIZES, 2)
+    assert [(batch.rows.tolist(), batch.size) for batch in plan] == [
+        ([2], (96, 64)),
+        ([1, 3], (64, 64)),
+        ([4], (64, 64)),
+        ([0], (64, 96)),
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loading_processes_change_neither_order_nor_pixels(paths, workers):
+    ratios = np.linspace(0.6, 1.6, len(paths))
+    plan = plan_training_epoch(ratios, SIZES, 4, 0, 0)
+
+    def load(count):
+        return list(load_batches(paths, plan, Augmenter("middle", 5), count))
+
+    for planned, here, there in zip(plan, load(0), load(workers), strict=True):
+        assert here.rows.tolist() == there.rows.tolist() == planned.rows.tolist()
+        assert here.images.shape == (len(planned.rows), 3, planned.size[1], planned.size[0])
+        assert (here.images == there.images).all()
+
+
+def test_evaluation_batches_are_not_augmented(paths):
+    plan = plan_evaluation(np.ones(len(paths)), SIZES, 4)
+    plain = next(load_batches(paths, plan))
+    augmented = next(load_batches(paths, plan, Augmenter("middle", 5)))
+    assert (plain.images == augmented.images).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_gone_bad_is_named_with_exit_code_3(paths, workers):
+    paths[7].write_text("not a photograph")
+    with pytest.raises(PipelineError, match=r"photo7\.jpg") as caught:
+        list(load_batches(paths, plan_evaluation(np.ones(len(paths)), SIZES, 4), workers=workers))
+    assert caught.value.exit_code == 3
+
+
+class KillsItsProcess:
+    """A photograph's path that takes the loading process with it, as the kernel does when memory is short."""
+
+    def __fspath__(self):
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_loading_process_is_an_error_with_advice():
+    plan = [PlannedBatch(np.array([0]), (64, 64))]
+    with pytest.raises(PipelineError, match=r"lower runtime\.workers"):
+        list(load_batches([KillsItsProcess()], plan, workers=1))
+
+
+def test_minus_one_worker_means_one_a_core():
+    assert worker_count(-1) >= 1
+    assert worker_count(0) == 0 and worker_count(3) == 3

@@ -1,0 +1,140 @@
+"""Networks and states on disk: equal bytes, refusals that name both sides, a kill that costs nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from pipeline.config import ModelSettings, PhaseSettings
+from pipeline.errors import PipelineError
+from pipeline.network.checkpoint import (
+    DESCRIPTION,
+    WEIGHTS,
+    load_network,
+    load_training_state,
+    save_network,
+    save_training_state,
+)
+from pipeline.network.landmark_network import build_embedding, build_landmark_network
+
+torch.set_num_threads(1)
+MODEL = ModelSettings(backbone="efficientnet_lite0", weights="none", dims=16)
+IDS = np.array([3, 7, 100, 203_093])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build_landmark_network(build_embedding(MODEL, 1), PhaseSettings(margin=0.2), IDS, 1)
+
+
+@pytest.fixture
+def folder(tmp_path, network):
+    save_network(tmp_path / "network", network)
+    return tmp_path / "network"
+
+
+def test_a_network_comes_back_as_it_was_saved(folder, network):
+    loaded = load_network(folder, MODEL)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    assert loaded.landmark_ids.tolist() == IDS.tolist() and loaded.landmark_ids.dtype == np.int64
+    assert (loaded.head.kind, loaded.head.margin, loaded.head.scale) == ("arcface", 0.2, 30.0)
+    assert not loaded.training
+
+
+def test_the_same_network_gives_the_same_bytes_in_any_memory_format(folder, tmp_path, network):
+    save_network(tmp_path / "again", load_network(folder).to(memory_format=torch.channels_last))
+    for name in (WEIGHTS, DESCRIPTION):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == sorted([WEIGHTS, DESCRIPTION])
+
+
+@pytest.mark.parametrize(("setting", "value"), [("backbone", "resnet18"), ("dims", 32)])
+def test_another_architecture_is_refused_with_both_named(folder, setting, value):
+    expected = MODEL.model_copy(update={setting: value})
+    with pytest.raises(PipelineError, match=f"{setting} is {getattr(MODEL, setting)}, the settings say {value}"):
+        load_network(folder, expected)
+
+
+def test_another_number_of_classes_is_refused_with_both_shapes(folder):
+    about = json.loads((folder / DESCRIPTION).read_text())
+    about["landmark_ids"].append(500_000)
+    (folder / DESCRIPTION).write_text(json.dumps(about))
+    with pytest.raises(PipelineError, match=r"head.weight of shape \(5, 16\), the file has \(4, 16\)"):
+        load_network(folder)
+
+
+def test_a_future_format_a_damaged_and_a_missing_description_are_refused(folder, tmp_path):
+    (folder / DESCRIPTION).write_text('{"format": 99}')
+    with pytest.raises(PipelineError, match="format 99, this one reads up to 1"):
+        load_network(folder)
+    (folder / DESCRIPTION).write_text('{"format": ')
+    with pytest.raises(PipelineError, match="damaged"):
+        load_network(folder)
+    (folder / DESCRIPTION).write_text("[]")
+    with pytest.raises(PipelineError, match="not a file of this pipeline"):
+        load_network(folder)
+    with pytest.raises(PipelineError, match="there is no network"):
+        load_network(tmp_path / "elsewhere")
+
+
+def test_weights_in_a_pickle_are_refused(folder, network):
+    torch.save(network, folder / WEIGHTS)
+    with pytest.raises(PipelineError, match="trusted"):
+        load_network(folder)
+
+
+def test_a_kill_while_saving_leaves_the_old_network(folder, network, monkeypatch):
+    before = (folder / WEIGHTS).read_bytes()
+
+    def killed(tensors, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(safetensors.torch, "save_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_network(folder, network)
+    assert (folder / WEIGHTS).read_bytes() == before
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_training_state_comes_back(tmp_path):
+    state = {"tensor": torch.arange(3.0), "progress": {"epoch": 2, "loss": 0.1, "history": [{"a": None}]}}
+    save_training_state(tmp_path / "state.pt", state)
+    loaded = load_training_state(tmp_path / "state.pt")
+    assert torch.equal(loaded.pop("tensor"), state.pop("tensor"))
+    assert loaded == {"format": 1, **state}
+
+
+def test_states_that_cannot_be_trusted_are_refused(tmp_path, network):
+    path = tmp_path / "state.pt"
+    torch.save({"format": 1, "network": network}, path)
+    with pytest.raises(PipelineError, match="trusted"):
+        load_training_state(path)
+    save_training_state(path, {"x": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(PipelineError, match="delete the file"):
+        load_training_state(path)
+    torch.save({"format": 2}, path)
+    with pytest.raises(PipelineError, match="format 2, this one reads up to 1"):
+        load_training_state(path)
+
+
+def test_a_new_head_takes_over_the_landmarks_that_both_phases_know(network):
+    ids = np.array([7, 50, 203_093])
+    later = build_landmark_network(network.embedding, PhaseSettings(), ids, 2, start=network)
+    assert torch.equal(later.head.weight[0], network.head.weight[1])
+    assert torch.equal(later.head.weight[2], network.head.weight[3])
+    assert not (later.head.weight[1] == network.head.weight).all(1).any()
+
+
+def test_new_networks_depend_on_the_seed_alone():
+    torch.manual_seed(0)
+    first = build_embedding(MODEL, 5).projection.weight
+    state = torch.get_rng_state()
+    second = build_embedding(MODEL, 5).projection.weight
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(first, build_embedding(MODEL, 6).projection.weight)

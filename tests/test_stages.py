@@ -1,0 +1,257 @@
+"""Whole stages on the smoke world: what comes out, what reruns, what a kill costs, what bad data does."""
+
+import importlib.util
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE = ["--config", str(ROOT / "configs" / "smoke.toml")]
+SUBMISSIONS = ("retrieval.csv", "recognition.csv")
+
+
+@pytest.fixture(autouse=True)
+def signals_stay_pytests():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run(*arguments: object) -> int:
+    """The exit code of run_all.py with these arguments, in this process."""
+    spec = importlib.util.spec_from_file_location("run_all", ROOT / "stages" / "run_all.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    before, sys.argv = sys.argv, ["run_all.py", *map(str, arguments)]
+    try:
+        return module.main()
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A finished run on the smoke world: (arguments that repeat it, its output folder)."""
+    folder = tmp_path_factory.mktemp("with a space é")
+    arguments = [*SMOKE, f"data.root={folder / 'world'}", f"runtime.outputs={folder / 'out'}"]
+    assert run(*arguments) == 0
+    return arguments, folder / "out" / "smoke"
+
+
+def artifacts_with_times(outputs: Path) -> dict[str, int]:
+    return {str(path.parent.relative_to(outputs)): path.stat().st_mtime_ns for path in outputs.rglob("manifest.json")}
+
+
+def test_a_run_leaves_two_submissions_metrics_and_a_page(smoke):
+    _, outputs = smoke
+    test_ids = pd.read_parquet(outputs / "01_prepare_data" / "test.parquet")["id"].tolist()
+    for name, column in zip(SUBMISSIONS, ("images", "landmarks"), strict=True):
+        table = pd.read_csv(outputs / "11_write_submissions" / name, dtype=str, keep_default_na=False)
+        assert table.columns.tolist() == ["id", column]
+        assert table["id"].tolist() == test_ids
+    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
+    steps = metrics["retrieval"]["recipe"]
+    assert [step["step"] for step in steps] == ["knn", "sort", "insert"]
+    assert all(0.0 < step["map_at_100"] <= 1.0 for step in steps)
+    assert 0.0 <= metrics["recognition"]["gap"] <= metrics["recognition"]["gap_landmarks_only"] <= 1.0
+    assert set(metrics["seconds"]) == {path.stem for path in (ROOT / "stages").glob("[0-9]*.py")} - {"12_evaluate"}
+    page = (outputs / "12_evaluate" / "report.html").read_text()
+    assert "knn + sort + insert" in page and "data:image/jpeg;base64," in page
+
+
+def test_nothing_reruns_when_nothing_has_changed(smoke):
+    arguments, outputs = smoke
+    before = artifacts_with_times(outputs)
+    assert run(*arguments) == 0
+    assert artifacts_with_times(outputs) == before
+
+
+def test_a_changed_setting_reruns_its_stage_alone_and_the_status_names_what_is_stale(smoke, tmp_path, capsys):
+    arguments, outputs = smoke
+    shutil.copytree(outputs, tmp_path / "smoke")
+    arguments = [*arguments, f"runtime.outputs={tmp_path}"]
+    before = artifacts_with_times(tmp_path / "smoke")
+    script = [sys.executable, str(ROOT / "stages" / "10_rerank_retrieval.py"), *arguments, "rerank.top_k=10"]
+    assert subprocess.run(script, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+    after = artifacts_with_times(tmp_path / "smoke")
+    assert {name for name in after if after[name] != before[name]} == {"10_rerank_retrieval/recipe"}
+    capsys.readouterr()
+    assert run(*arguments, "--status", "rerank.top_k=10") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["10_rerank_retrieval/recipe"].endswith("fresh")
+    assert "stale: input 10_rerank_retrieval/recipe changed" in lines["11_write_submissions"]
+    assert "stale" in lines["12_evaluate"] and "10_rerank_retrieval/recipe" in lines["12_evaluate"]
+    assert sum("stale" in line for line in lines.values()) == 2
+
+
+def kill_when(command: list[str], appears: str, below: Path) -> None:
+    """Start the command, and SIGKILL it once a file of this pattern is there."""
+    process = subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(below.glob(appears)):
+        assert process.poll() is None, f"ended before {appears} was there"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+
+
+def test_a_run_killed_in_02_04_and_05_ends_with_the_same_bytes(smoke, tmp_path):
+    arguments, outputs = smoke
+    arguments = [*arguments, f"runtime.outputs={tmp_path}", "extract.shard_rows=16"]
+    command = [sys.executable, str(ROOT / "stages" / "run_all.py"), *arguments]
+    below = tmp_path / "smoke"
+    for appears in (
+        "02_train_base/cnn.partial/scratch/state.pt",
+        "04_train_final/cnn.partial/scratch/state.pt",
+        "05_extract_global/cnn/train.partial/scratch/000000016-*.npz",
+    ):
+        kill_when(command, appears, below)
+        assert any(below.glob(appears)), "the kill came too late to cost anything"
+    assert run(*arguments) == 0
+    for name in SUBMISSIONS:
+        expected = (outputs / "11_write_submissions" / name).read_bytes()
+        assert (below / "11_write_submissions" / name).read_bytes() == expected
+    assert not [path for path in below.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
+
+
+@pytest.fixture
+def photographs(smoke, tmp_path):
+    """A copy of the smoke world as somebody's own data, and arguments to run on it without training."""
+    arguments, _ = smoke
+    world = Path(next(argument for argument in arguments if argument.startswith("data.root=")).partition("=")[2])
+    shutil.copytree(world, tmp_path / "mine", ignore=shutil.ignore_patterns("manifest.json"))
+    untrained = [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")]
+    mine = [
+        *arguments,
+        "data.source=gldv2",
+        f"data.root={tmp_path / 'mine'}",
+        f"runtime.outputs={tmp_path}",
+        *untrained,
+    ]
+    return mine, tmp_path / "mine", tmp_path / "smoke"
+
+
+def test_an_unreadable_test_photograph_is_listed_and_still_gets_its_rows(photographs):
+    arguments, data, outputs = photographs
+    broken = sorted((data / "test").rglob("*.jpg"))[3]
+    broken.write_text("no photograph")
+    assert run(*arguments, "--only", 1) == 3
+    assert run(*arguments, "data.max_bad_fraction=0.1", "submit.gzip=true") == 0
+    rejected = pd.read_csv(outputs / "01_prepare_data" / "rejected.csv", dtype=str)
+    assert rejected[["split", "id"]].values.tolist() == [["test", broken.stem]]
+    for name in SUBMISSIONS:
+        table = pd.read_csv(outputs / "11_write_submissions" / f"{name}.gz", dtype=str, keep_default_na=False)
+        assert len(table) == 24
+        assert table[table["id"] == broken.stem].values.tolist() == [[broken.stem, ""]]
+
+
+def test_a_clean_list_limits_the_final_training_alone(photographs):
+    arguments, data, outputs = photographs
+    train = pd.read_csv(data / "train.csv", dtype=str)
+    clean = train[train["landmark_id"].isin(sorted(train["landmark_id"].unique())[:4])]
+    lists = clean.groupby("landmark_id")["id"].agg(" ".join).reset_index(name="images")
+    lists.to_csv(data / "train_clean.csv", index=False)
+    assert run(*arguments, "--to", 4) == 0
+    landmarks = [
+        json.loads((outputs / stage / "cnn" / "network.json").read_text())["landmark_ids"]
+        for stage in ("02_train_base", "04_train_final")
+    ]
+    assert len(landmarks[0]) == 8 and [str(landmark) for landmark in landmarks[1]] == sorted(
+        lists["landmark_id"], key=int
+    )
+
+
+def test_without_solutions_there_are_counts_and_times(photographs):
+    arguments, data, outputs = photographs
+    for task in ("retrieval", "recognition"):
+        (data / f"{task}_solution.csv").unlink()
+    assert run(*arguments) == 0
+    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
+    assert metrics["retrieval"]["recipe"][0] == {"step": "knn", "images_listed": 24 * 48}
+    assert metrics["seconds"]["05_extract_global"] > 0
+    assert "nothing to score retrieval by" in (outputs / "log.txt").read_text()
+
+
+def test_an_ensemble_of_two_models_and_a_rival_recipe_run_beside_the_first(photographs):
+    arguments, _, outputs = photographs
+    second = ["models.other.backbone=resnet18", "models.other.weights=none", "models.other.dims=32"]
+    second += [f"models.other.{phase}.epochs=0" for phase in ("base", "final")] + ["models.other.weight=0.5"]
+    assert run(*arguments, *second, "rerank.rivals.sorted=['knn', 'sort']") == 0
+    assert np.load(outputs / "05_extract_global" / "other" / "test" / "descriptors.npy").shape == (24, 32)
+    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
+    assert metrics["retrieval"]["sorted"] == metrics["retrieval"]["recipe"][:2]
+
+
+def test_plain_folders_of_photographs_run_through(tmp_path, smoke):
+    rng = np.random.default_rng(0)
+    for path in [f"train/{place}/{n}.png" for place in ("Abbey", "Bridge") for n in range(3)] + [
+        "index/a b.png",
+        "test/q.png",
+    ]:
+        (tmp_path / "mine" / path).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "mine" / path), rng.integers(0, 255, (70, 90, 3), dtype=np.uint8))
+    arguments = ["data.source=folders", f"data.root={tmp_path / 'mine'}", f"runtime.outputs={tmp_path}"]
+    assert run(*SMOKE, *arguments, "models.cnn.base.batch_size=3", "models.cnn.final.batch_size=3") == 0
+    table = pd.read_csv(tmp_path / "smoke" / "11_write_submissions" / "retrieval.csv", dtype=str)
+    assert table.values.tolist() == [["q", "a_b"]]
+    names = pd.read_csv(tmp_path / "smoke" / "01_prepare_data" / "landmarks.csv")
+    assert names["name"].tolist() == ["Abbey", "Bridge"]
+
+
+def test_a_world_without_index_or_without_test_photographs_gives_valid_files(photographs):
+    arguments, data, outputs = photographs
+    for name in ("index", "test"):
+        for task in ("retrieval", "recognition"):
+            (data / f"{task}_solution.csv").unlink(missing_ok=True)
+        kept = (data / f"{name}.csv").read_text()
+        (data / f"{name}.csv").write_text("id\n")
+        assert run(*arguments) == 0
+        rows = pd.read_csv(outputs / "11_write_submissions" / "retrieval.csv", dtype=str, keep_default_na=False)
+        assert rows["images"].tolist() == ([""] * 24 if name == "index" else [])
+        (data / f"{name}.csv").write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--only", "3"], 2),
+        (["--force", "99"], 2),
+        (["--config", "configs/nowhere.toml"], 2),
+        (["rerank.surprise=1"], 2),
+        (["data.source=gldv2", "data.root=/nowhere"], 2),
+        (["--only", "10", "seed=7"], 2),
+    ],
+)
+def test_what_cannot_be_done_exits_with_2_and_says_why(smoke, arguments, expected, capsys):
+    assert run(*smoke[0], *arguments) == expected
+    error = capsys.readouterr().err
+    assert "where:" in error and "fix:" in error
+
+
+def test_one_that_writes_where_another_writes_exits_with_2(smoke, tmp_path):
+    from pipeline.artifacts import hold_lock
+
+    arguments = [*smoke[0], f"runtime.outputs={tmp_path}"]
+    holder = "import sys,time; from pathlib import Path; from pipeline.artifacts import hold_lock\n"
+    holder += "with hold_lock(Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holder, str(tmp_path / "smoke" / "01_prepare_data")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    process.stdout.readline()
+    try:
+        assert run(*arguments, "--to", 1) == 2
+    finally:
+        process.kill()
+        process.wait()
+    with hold_lock(tmp_path / "smoke" / "01_prepare_data"):
+        pass

@@ -1,0 +1,217 @@
+"""Training: what learns, what is validated, and that no kill changes a byte."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from photographs import LANDMARKS, write_photographs
+
+from pipeline.config import ModelSettings, PhaseSettings
+from pipeline.errors import PipelineError
+from pipeline.network.checkpoint import WEIGHTS, save_network
+from pipeline.network.landmark_network import build_embedding, build_landmark_network
+from pipeline.network.optimiser import learning_rate
+from pipeline.network.training import HISTORY, STATE, train
+from pipeline.network.training_set import TrainingSet, hold_back, map_classes
+
+torch.set_num_threads(1)
+MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
+PHASE = PhaseSettings(
+    epochs=2,
+    batch_size=6,
+    learning_rate=0.02,
+    template=[(96, 64), (64, 64), (64, 96)],
+    validation_fraction=0.15,
+    checkpoint_steps=3,
+    precision="float32",
+)
+SEED = 5
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step):
+    def on_step(done, steps, loss, rate):
+        if done == step:
+            raise Killed
+
+    return on_step
+
+
+def published(folder, photographs, **options):
+    """The bytes that a stage would publish: weights and history."""
+    network = train(MODEL, PHASE, photographs, folder, SEED, **options)
+    save_network(folder / "published", network)
+    return (folder / "published" / WEIGHTS).read_bytes(), (folder / HISTORY).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_photographs(tmp_path_factory.mktemp("photographs"), 27)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photographs, tmp_path_factory):
+    return published(tmp_path_factory.mktemp("undisturbed"), photographs)
+
+
+def test_the_history_has_a_row_an_epoch_and_the_schedule_ends_low(undisturbed):
+    lines = undisturbed[1].decode().splitlines()
+    assert lines[0] == "epoch,steps,train_loss,train_accuracy,validation_loss,validation_top1,learning_rate"
+    assert [line.split(",")[:2] for line in lines[1:]] == [["1", "4"], ["2", "8"]]
+    assert float(lines[-1].split(",")[-1]) < 0.05 * PHASE.learning_rate
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_a_training_killed_at_any_step_ends_with_the_same_bytes(tmp_path, photographs, undisturbed, step):
+    with pytest.raises(Killed):
+        train(MODEL, PHASE, photographs, tmp_path, SEED, on_step=kill_at(step))
+    assert published(tmp_path, photographs, workers=1) == undisturbed
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import test_training as t
+photographs = t.write_photographs(Path(sys.argv[1]), 27)
+say = lambda done, steps, loss, rate: print(done, flush=True)
+t.train(t.MODEL, t.PHASE, photographs, Path(sys.argv[2]), t.SEED, on_step=say)
+"""
+
+
+def test_a_sigkilled_training_ends_with_the_same_bytes(tmp_path, photographs, undisturbed):
+    paths = os.pathsep.join(["tests", "."])
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "photographs"), str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "5":
+            process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (tmp_path / "run" / STATE).exists()
+    assert published(tmp_path / "run", photographs) == undisturbed
+
+
+def test_asked_to_stop_it_saves_this_very_step(tmp_path, photographs, undisturbed):
+    with pytest.raises(KeyboardInterrupt):
+        train(MODEL, PHASE, photographs, tmp_path, SEED, should_stop=lambda: True)
+    steps = []
+    assert published(tmp_path, photographs, on_step=lambda done, *_: steps.append(done)) == undisturbed
+    assert steps[0] == 2
+
+
+def test_a_finished_training_called_again_does_no_step(tmp_path, photographs, undisturbed):
+    published(tmp_path, photographs)
+    assert published(tmp_path, photographs, on_step=kill_at(8)) == undisturbed
+
+
+def test_the_state_of_another_training_is_refused(tmp_path, photographs):
+    with pytest.raises(Killed):
+        train(MODEL, PHASE, photographs, tmp_path, SEED, on_step=kill_at(4))
+    with pytest.raises(PipelineError, match="another training"):
+        train(MODEL, PHASE, photographs, tmp_path, SEED + 1)
+
+
+def test_it_learns_the_tints_of_the_landmarks(tmp_path, photographs):
+    phase = PHASE.model_copy(update={"epochs": 4, "validation_fraction": 0.0, "augment": "none"})
+    network = train(MODEL, phase, photographs, tmp_path, SEED)
+    assert network.landmark_ids.tolist() == sorted(LANDMARKS)
+    rows = [line.split(",") for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
+    assert float(rows[-1][2]) < float(rows[0][2]) and float(rows[-1][3]) > 0.8
+    assert rows[-1][4:6] == ["", ""]  # nothing was held back
+
+
+def test_zero_epochs_pass_the_network_on(tmp_path, photographs):
+    phase = PHASE.model_copy(update={"epochs": 0})
+    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array([3, 8]), 9)
+    network = train(MODEL, phase, photographs, tmp_path, SEED, start=start)
+    for name, value in start.embedding.state_dict().items():
+        assert torch.equal(value, network.embedding.state_dict()[name]), name
+    assert len(network.head.weight) == 3
+    assert len((tmp_path / HISTORY).read_text().splitlines()) == 1
+
+
+def changed_parts(phase, photographs, folder):
+    """Which tensors a training changes, by name, and the network that it started from."""
+    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array(sorted(LANDMARKS)), 9)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    network = train(MODEL, phase, photographs, folder, SEED, start=start)
+    assert all(torch.equal(value, start.state_dict()[name]) for name, value in before.items())
+    return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_a_frozen_backbone_stays_as_it_is_with_its_statistics(tmp_path, photographs):
+    phase = PHASE.model_copy(update={"epochs": 1, "backbone_lr_scale": 0.0})
+    changed = changed_parts(phase, photographs, tmp_path)
+    assert not any(name.startswith("embedding.backbone.") for name in changed)
+    assert {"head.weight", "embedding.projection.weight", "embedding.pool.power"} <= changed
+
+
+def test_frozen_batchnorm_keeps_its_statistics_and_weights_while_the_rest_learns(tmp_path, photographs):
+    phase = PHASE.model_copy(update={"epochs": 1, "freeze_batchnorm": True})
+    changed = {name for name in changed_parts(phase, photographs, tmp_path) if name.startswith("embedding.backbone.")}
+    assert changed and not any("_bn" in name for name in changed)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_good_state(tmp_path, photographs):
+    with pytest.raises(Killed):
+        train(MODEL, PHASE, photographs, tmp_path, SEED, on_step=kill_at(3))
+    good = (tmp_path / STATE).read_bytes()
+
+    phase = PHASE.model_copy(update={"scale": 1e38, "learning_rate": 1e30})
+    folder = tmp_path / "other"
+    with pytest.raises(PipelineError, match=r"at step \d of 8\n  where: .*(photo0|other)"):
+        train(MODEL, phase, photographs, folder, SEED)
+    assert (tmp_path / STATE).read_bytes() == good
+
+
+def test_too_few_photographs_are_refused(tmp_path, photographs):
+    one = TrainingSet(photographs.paths[:1], photographs.aspect_ratios[:1], photographs.labels[:1])
+    with pytest.raises(PipelineError, match="two at least"):
+        train(MODEL, PHASE, one, tmp_path, SEED)
+
+
+def test_one_landmark_and_a_short_last_batch_train(tmp_path, photographs):
+    few = TrainingSet(photographs.paths[:7], photographs.aspect_ratios[:7], np.full(7, 42))
+    phase = PHASE.model_copy(update={"epochs": 1, "head": "cosface"})
+    assert train(MODEL, phase, few, tmp_path, SEED).landmark_ids.tolist() == [42]
+
+
+def test_a_photograph_gone_bad_stops_training_with_its_name(tmp_path):
+    photographs = write_photographs(tmp_path / "photographs", 9)
+    photographs.paths[4].write_bytes(b"")
+    with pytest.raises(PipelineError, match=r"photo004\.jpg") as caught:
+        train(MODEL, PHASE, photographs, tmp_path / "run", SEED)
+    assert caught.value.exit_code == 3
+
+
+def test_landmark_ids_of_any_value_become_classes_in_ascending_order():
+    ids, classes = map_classes(np.array([500, 7, 203_093, 7, 500]))
+    assert ids.tolist() == [7, 500, 203_093] and classes.tolist() == [1, 0, 2, 0, 1]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5])
+def test_validation_never_takes_the_last_photograph_of_a_landmark(fraction):
+    labels = np.random.default_rng(0).zipf(1.5, 300)
+    for seed in range(5):
+        held_back = hold_back(labels, fraction, seed)
+        assert set(labels[~held_back]) == set(labels)
+        assert held_back.sum() <= round(300 * fraction)
+        assert (held_back == hold_back(labels, fraction, seed)).all()
+    assert hold_back(np.arange(10), 0.5, 0).sum() == 0
+    assert hold_back(np.zeros(10), 0.3, 0).sum() == 3
+    assert hold_back(np.zeros(2), 0.5, 0).sum() == 0
+    assert len(hold_back(np.zeros(0), 0.5, 0)) == 0
+
+
+def test_the_schedule_is_half_a_cosine():
+    phase = PhaseSettings(learning_rate=1.0, min_learning_rate=0.1)
+    rates = [learning_rate(phase, step, 100) for step in range(100)]
+    assert rates[0] == 1.0 and rates[50] == pytest.approx(0.55)
+    assert rates == sorted(rates, reverse=True) and rates[-1] > 0.1
