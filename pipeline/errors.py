@@ -16,5 +16,9 @@ class PipelineError(Exception):
         self.what, self.where, self.hint = what, where, hint
         self.exit_code = exit_code
 
-    def __reduce__(self) -> tuple[type[PipelineError], tuple[str, Path | str, str, int]]:  # worker processes send their errors home by pickle
+    def __reduce__(
+        self,
+    ) -> tuple[
+        type[PipelineError], tuple[str, Path | str, str, int]
+    ]:  # worker processes send their errors home by pickle
         return type(self), (self.what, self.where, self.hint, self.exit_code)

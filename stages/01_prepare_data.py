@@ -27,7 +27,7 @@ def tasks(config: Config) -> list[Task]:
 
 def render(context: Context) -> None:
     """Render the demo world."""
-    from pipeline.competition.demo_world import plan_demo_world, write_demo_world
+    from pipeline.competition.demo.world import plan_demo_world, write_demo_world
 
     plan = plan_demo_world(context.config.demo, context.config.seed)
     with context.progress(len(plan.photographs), "photographs") as bar:

@@ -133,13 +133,16 @@ def test_a_kill_at_any_point_of_publishing_leaves_the_old_or_the_new(tmp_path, m
 
         return call
 
-    with contextlib.suppress(KeyboardInterrupt), monkeypatch.context() as patch:
-        with build(folder, recipe(k=2)) as (partial, _):
-            (partial / "data.txt").write_text("new")
-            patch.setattr(artifacts.os, "rename", dying(os.rename))
-            patch.setattr(artifacts.os, "replace", dying(os.replace))
-            patch.setattr(artifacts.shutil, "rmtree", dying(artifacts.shutil.rmtree))
-            patch.setattr(artifacts, "_sync_folder", dying(artifacts._sync_folder))
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        monkeypatch.context() as patch,
+        build(folder, recipe(k=2)) as (partial, _),
+    ):
+        (partial / "data.txt").write_text("new")
+        patch.setattr(artifacts.os, "rename", dying(os.rename))
+        patch.setattr(artifacts.os, "replace", dying(os.replace))
+        patch.setattr(artifacts.shutil, "rmtree", dying(artifacts.shutil.rmtree))
+        patch.setattr(artifacts, "_sync_folder", dying(artifacts._sync_folder))
     recover(folder)
     text = (folder / "data.txt").read_text()
     assert text in ("old", "new")

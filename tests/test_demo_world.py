@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.competition.demo_camera import Camera, Mesh, Texture, rasterise
-from pipeline.competition.demo_distractor import DISTRACTORS
-from pipeline.competition.demo_photograph import NO_LANDMARK, render_photograph
-from pipeline.competition.demo_view import VIEWS
-from pipeline.competition.demo_world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
+from pipeline.competition.demo.camera import Camera, Mesh, Texture, rasterise
+from pipeline.competition.demo.distractor import DISTRACTORS
+from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
+from pipeline.competition.demo.view import VIEWS
+from pipeline.competition.demo.world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
 from pipeline.config import DemoSettings
 
 TINY = DemoSettings(landmarks=3, train_images=12, index_images=6, test_images=5, longest_side_px=96)

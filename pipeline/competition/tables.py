@@ -22,7 +22,8 @@ from pipeline.errors import PipelineError
 
 SPLITS = ("train", "index", "test")
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # no separators of paths or of submission cells, no leading dot
-SUFFIXES = tuple(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .heic .heif .avif".split())  # some are refused, by name
+# Some of these are refused, but by name, in rejected.csv.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
 CLEAN_LIST = "train_clean.csv"
 
 

@@ -74,7 +74,8 @@ def render_query(
         strips.append(f"<div class=strip><b>{escape(step.name)}<small>{score}</small></b>{''.join(cells)}</div>")
     picture = _thumbnail(tests.paths[query], int(HEIGHT_PX * 1.6))
     caption = f"{escape(tests.ids[query])}, {len(good)} photographs to find"
-    return f"<section><figure><img src='{picture}' alt='query'><figcaption>{caption}</figcaption></figure><div>{''.join(strips)}</div></section>"
+    figure = f"<figure><img src='{picture}' alt='query'><figcaption>{caption}</figcaption></figure>"
+    return f"<section>{figure}<div>{''.join(strips)}</div></section>"
 
 
 def _render_cell(index: Photographs, row: int, good: bool, new: bool) -> str:

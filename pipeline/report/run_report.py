@@ -23,14 +23,15 @@ from pipeline.report.summary import (
 )
 
 GALLERY_TEXT = (
-    "One row a step: the photographs that it put first. Green frames show the query's landmark, red ones do not; the mark "
-    "“new” stands on photographs that similarity alone did not list. The first queries gained the most, the last lost the most."
+    "One row a step: the photographs that it put first. Green frames show the query's landmark, red ones do not; "
+    "“new” stands on photographs that similarity alone did not list. "
+    "The first queries gained the most, the last ones lost the most."
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the page is made of. test, index: tables of stage 01 by row; parts: the retrieval solution by row, or empty."""
+    """What the page is made of. test, index: tables of stage 01; parts: the retrieval solution by row, or nothing."""
 
     name: str
     root: Path

@@ -7,8 +7,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Mesh, Texture
-from pipeline.competition.demo_noise import Colour, Pixels, Vectors, choose, darken, make_generator, mix, vary_colour
+from pipeline.competition.demo.camera import Mesh, Texture
+from pipeline.competition.demo.noise import Colour, Pixels, Vectors, choose, darken, make_generator, mix, vary_colour
 
 TREE_KINDS = ("broad", "broad", "broad", "fir", "cypress", "palm", "bare")
 CLOTHES: tuple[Colour, ...] = (

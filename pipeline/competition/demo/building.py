@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.competition.demo_camera import Mesh, Texture
-from pipeline.competition.demo_facade import WALL_COLOURS, WallStyle, draw_style, paint_wall
-from pipeline.competition.demo_material import MATERIALS, ROOFINGS
-from pipeline.competition.demo_noise import Colour, choose, darken, make_generator, mix, vary_colour
-from pipeline.competition.demo_shape import (
+from pipeline.competition.demo.camera import Mesh, Texture
+from pipeline.competition.demo.facade import WALL_COLOURS, WallStyle, draw_style, paint_wall
+from pipeline.competition.demo.material import MATERIALS, ROOFINGS
+from pipeline.competition.demo.noise import Colour, choose, darken, make_generator, mix, vary_colour
+from pipeline.competition.demo.shape import (
     Point,
     add_box,
     add_column,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_noise import Colour, Pixels, Vectors, darken, mix, vary_colour
+from pipeline.competition.demo.noise import Colour, Pixels, Vectors, darken, mix, vary_colour
 
 Ornament = Callable[[np.random.Generator, Pixels, Colour, Colour, float], Vectors]
 

@@ -1,4 +1,4 @@
-"""Photographs of no landmark: streets, parks, rooms, landscapes and seas here, flat subjects in demo_still.py."""
+"""Photographs of no landmark: streets, parks, rooms, landscapes and seas here, flat subjects in demo/still.py."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Camera, Mesh, Texture
-from pipeline.competition.demo_exposure import develop, expose, radiance_of
-from pipeline.competition.demo_facade import WALL_COLOURS, draw_style, paint_wall
-from pipeline.competition.demo_hall import raise_shell
-from pipeline.competition.demo_light import INDOORS, WEATHERS, Weather, open_sun, paint_sky, sun_direction
-from pipeline.competition.demo_material import paint_turf
-from pipeline.competition.demo_noise import Colour, Floats, Pixels, choose, crop_noise, mix, vary_colour
-from pipeline.competition.demo_ornament import bright_colour
-from pipeline.competition.demo_shape import add_box, add_roof
-from pipeline.competition.demo_sprite import TREE_KINDS, paint_tree, stand_up
-from pipeline.competition.demo_still import Size, draw_abstract, draw_flower, draw_plate, draw_portrait, draw_surface
-from pipeline.competition.demo_view import add_passers_by
+from pipeline.competition.demo.camera import Camera, Mesh, Texture
+from pipeline.competition.demo.exposure import develop, expose, radiance_of
+from pipeline.competition.demo.facade import WALL_COLOURS, draw_style, paint_wall
+from pipeline.competition.demo.hall import raise_shell
+from pipeline.competition.demo.light import INDOORS, WEATHERS, Weather, open_sun, paint_sky, sun_direction
+from pipeline.competition.demo.material import paint_turf
+from pipeline.competition.demo.noise import Colour, Floats, Pixels, choose, crop_noise, mix, vary_colour
+from pipeline.competition.demo.ornament import bright_colour
+from pipeline.competition.demo.shape import add_box, add_roof
+from pipeline.competition.demo.sprite import TREE_KINDS, paint_tree, stand_up
+from pipeline.competition.demo.still import Size, draw_abstract, draw_flower, draw_plate, draw_portrait, draw_surface
+from pipeline.competition.demo.view import add_passers_by
 
 OUTDOORS = ("clear", "fair", "overcast", "sunset", "fog", "rain")
 

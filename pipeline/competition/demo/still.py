@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_exposure import develop, radiance_of
-from pipeline.competition.demo_facade import WALL_COLOURS
-from pipeline.competition.demo_light import INDOORS
-from pipeline.competition.demo_material import MATERIALS, paint_paving, paint_turf
-from pipeline.competition.demo_noise import Colour, Floats, Pixels, choose, crop_noise, darken, vary_colour
-from pipeline.competition.demo_ornament import bright_colour
+from pipeline.competition.demo.exposure import develop, radiance_of
+from pipeline.competition.demo.facade import WALL_COLOURS
+from pipeline.competition.demo.light import INDOORS
+from pipeline.competition.demo.material import MATERIALS, paint_paving, paint_turf
+from pipeline.competition.demo.noise import Colour, Floats, Pixels, choose, crop_noise, darken, vary_colour
+from pipeline.competition.demo.ornament import bright_colour
 
 Size = tuple[int, int]  # width, height
 

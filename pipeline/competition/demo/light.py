@@ -8,10 +8,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Camera, Canvas, Mesh, Texture, rasterise
-from pipeline.competition.demo_noise import Floats, Vectors, tile_noise
-from pipeline.competition.demo_site import raise_site
-from pipeline.competition.demo_sprite import stand_up
+from pipeline.competition.demo.camera import Camera, Canvas, Mesh, Texture, rasterise
+from pipeline.competition.demo.noise import Floats, Vectors, tile_noise
+from pipeline.competition.demo.site import raise_site
+from pipeline.competition.demo.sprite import stand_up
 
 SUN_DISTANCE_M = 900.0  # far enough to count as parallel light
 SUN_MAP_SIDE = 360

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.competition.demo_camera import Mesh, Texture
-from pipeline.competition.demo_noise import Vectors
+from pipeline.competition.demo.camera import Mesh, Texture
+from pipeline.competition.demo.noise import Vectors
 
 Point = tuple[float, float]
 

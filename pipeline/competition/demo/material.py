@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_noise import Colour, Floats, Pixels, crop_noise, mix, vary_colour
+from pipeline.competition.demo.noise import Colour, Floats, Pixels, crop_noise, mix, vary_colour
 
 Material = Callable[[np.random.Generator, int, int, Colour, float], Pixels]
 

@@ -1,7 +1,7 @@
 """The demo world: a plan of invented photographs, and the data set in the GLDv2 layout that is rendered from it.
 
 Most test photographs show a landmark from the front, index photographs show it from all sides and inside, and only the
-training labels say that these belong together. See demo_photograph.py for how a picture is made.
+training labels say that these belong together. See demo/photograph.py for how a picture is made.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.competition.demo_distractor import DISTRACTORS
-from pipeline.competition.demo_name import invent_names
-from pipeline.competition.demo_noise import make_generator
-from pipeline.competition.demo_photograph import NO_LANDMARK, render_photograph
-from pipeline.competition.demo_view import VIEWS
+from pipeline.competition.demo.distractor import DISTRACTORS
+from pipeline.competition.demo.name import invent_names
+from pipeline.competition.demo.noise import make_generator
+from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
+from pipeline.competition.demo.view import VIEWS
 from pipeline.config import DemoSettings
 
 SPLITS = ("train", "index", "test")

@@ -8,12 +8,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Mesh, Texture
-from pipeline.competition.demo_facade import WALL_COLOURS, draw_style, fill_outline, outline_opening, paint_wall
-from pipeline.competition.demo_material import MATERIALS, paint_paving, paint_planks
-from pipeline.competition.demo_noise import Colour, Vectors, choose, darken, make_generator, mix, vary_colour
-from pipeline.competition.demo_ornament import bright_colour
-from pipeline.competition.demo_shape import add_box, add_column, add_lathe, add_vault, rectangle
+from pipeline.competition.demo.camera import Mesh, Texture
+from pipeline.competition.demo.facade import WALL_COLOURS, draw_style, fill_outline, outline_opening, paint_wall
+from pipeline.competition.demo.material import MATERIALS, paint_paving, paint_planks
+from pipeline.competition.demo.noise import Colour, Vectors, choose, darken, make_generator, mix, vary_colour
+from pipeline.competition.demo.ornament import bright_colour
+from pipeline.competition.demo.shape import add_box, add_column, add_lathe, add_vault, rectangle
 
 
 @dataclass(frozen=True, slots=True, eq=False)

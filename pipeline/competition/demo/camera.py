@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.competition.demo_noise import Colour, Floats, Pixels, Vectors
+from pipeline.competition.demo.noise import Colour, Floats, Pixels, Vectors
 
 NEAR_M = 0.15
 SUBPIXEL_BITS = 4  # of the polygon filler

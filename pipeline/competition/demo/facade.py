@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Texture
-from pipeline.competition.demo_material import MATERIALS
-from pipeline.competition.demo_noise import Colour, Pixels, Vectors, choose, crop_noise, darken, mix, vary_colour
-from pipeline.competition.demo_ornament import ORNAMENTS
+from pipeline.competition.demo.camera import Texture
+from pipeline.competition.demo.material import MATERIALS
+from pipeline.competition.demo.noise import Colour, Pixels, Vectors, choose, crop_noise, darken, mix, vary_colour
+from pipeline.competition.demo.ornament import ORNAMENTS
 
 WALL_COLOURS: tuple[Colour, ...] = (
     (206, 190, 160), (178, 92, 70), (226, 214, 190), (160, 150, 138), (222, 176, 120), (200, 128, 104), (236, 232, 224),

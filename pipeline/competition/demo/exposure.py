@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_camera import Camera, Mesh, rasterise
-from pipeline.competition.demo_light import Radiance, SunView, Weather, paint_sky, shade
-from pipeline.competition.demo_noise import Floats, Pixels, Vectors
+from pipeline.competition.demo.camera import Camera, Mesh, rasterise
+from pipeline.competition.demo.light import Radiance, SunView, Weather, paint_sky, shade
+from pipeline.competition.demo.noise import Floats, Pixels, Vectors
 
 OVERSAMPLING = 1.4  # of the rasteriser against the picture: smooths the edges
 CONTRAST = np.float32(0.5)  # of the S-curve: how much the middle is steeper, less one, times two

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.competition.demo_building import choose_massing
-from pipeline.competition.demo_noise import choose, make_generator
+from pipeline.competition.demo.building import choose_massing
+from pipeline.competition.demo.noise import choose, make_generator
 
 ONSETS = (
     "Al", "Bel", "Cor", "Dal", "El", "Fen", "Gar", "Hol", "Ist", "Jor", "Kal", "Lor", "Mar",

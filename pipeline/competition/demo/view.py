@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.competition.demo_camera import Camera, Mesh, Texture
-from pipeline.competition.demo_hall import Hall
-from pipeline.competition.demo_noise import Vectors, choose
-from pipeline.competition.demo_site import Site
-from pipeline.competition.demo_sprite import paint_person, paint_vehicle, stand_up
+from pipeline.competition.demo.camera import Camera, Mesh, Texture
+from pipeline.competition.demo.hall import Hall
+from pipeline.competition.demo.noise import Vectors, choose
+from pipeline.competition.demo.site import Site
+from pipeline.competition.demo.sprite import paint_person, paint_vehicle, stand_up
 
 SIDES = {"front": 0.0, "right": 90.0, "back": 180.0, "left": 270.0}  # azimuth of the camera in degrees
 VIEWS = (*SIDES, "inside")

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.competition.demo_camera import Mesh
-from pipeline.competition.demo_distractor import DISTRACTORS
-from pipeline.competition.demo_exposure import expose
-from pipeline.competition.demo_hall import raise_hall
-from pipeline.competition.demo_light import INDOORS, WEATHER_SHARES, WEATHERS, open_sun, trace_sun
-from pipeline.competition.demo_noise import Pixels, make_generator
-from pipeline.competition.demo_site import raise_site
-from pipeline.competition.demo_sprite import stand_up
-from pipeline.competition.demo_view import SIDES, add_passers_by, choose_size, enter_hall, face_building
+from pipeline.competition.demo.camera import Mesh
+from pipeline.competition.demo.distractor import DISTRACTORS
+from pipeline.competition.demo.exposure import expose
+from pipeline.competition.demo.hall import raise_hall
+from pipeline.competition.demo.light import INDOORS, WEATHER_SHARES, WEATHERS, open_sun, trace_sun
+from pipeline.competition.demo.noise import Pixels, make_generator
+from pipeline.competition.demo.site import raise_site
+from pipeline.competition.demo.sprite import stand_up
+from pipeline.competition.demo.view import SIDES, add_passers_by, choose_size, enter_hall, face_building
 
 NO_LANDMARK = -1
 LAMP_LIGHT = (1.0, 0.74, 0.42)  # of street lamps and floodlights
@@ -24,7 +24,7 @@ TREE_CLEARANCE_M = 9.0  # a tree nearer than this would fill the picture
 def render_photograph(world_seed: int, landmark: int, view: str, photograph_seed: int, longest_side_px: int) -> Pixels:
     """One photograph, (H, W, 3) uint8 RGB, the same for the same arguments.
 
-    landmark: its rank in the plan (0 = the most photographed), or NO_LANDMARK. view: one of demo_view.VIEWS, or for no
+    landmark: its rank in the plan (0 = the most photographed), or NO_LANDMARK. view: one of view.VIEWS, or for no
     landmark one of DISTRACTORS. A landmark's first photograph in a process takes longer: its walls are painted then.
     """
     rng = make_generator(world_seed, "photograph", photograph_seed)

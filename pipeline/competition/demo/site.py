@@ -8,10 +8,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pipeline.competition.demo_building import Extent, build_landmark
-from pipeline.competition.demo_camera import Mesh, Texture
-from pipeline.competition.demo_material import paint_paving, paint_turf
-from pipeline.competition.demo_noise import (
+from pipeline.competition.demo.building import Extent, build_landmark
+from pipeline.competition.demo.camera import Mesh, Texture
+from pipeline.competition.demo.material import paint_paving, paint_turf
+from pipeline.competition.demo.noise import (
     Colour,
     Vectors,
     choose,
@@ -21,8 +21,8 @@ from pipeline.competition.demo_noise import (
     mix,
     vary_colour,
 )
-from pipeline.competition.demo_shape import add_box, add_lathe, rectangle
-from pipeline.competition.demo_sprite import TREE_KINDS, paint_tree
+from pipeline.competition.demo.shape import add_box, add_lathe, rectangle
+from pipeline.competition.demo.sprite import TREE_KINDS, paint_tree
 
 GROUND_REACH_M = 280.0
 HORIZON_SLICES = 12
