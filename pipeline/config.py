@@ -148,6 +148,11 @@ class RerankSettings(Settings):
     top_k: Annotated[int, Field(ge=1, le=100)] = 100
     min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
 
+    @property
+    def recipes(self) -> dict[str, list[Step]]:
+        """The submission's recipe, called recipe, and its rivals, by name."""
+        return {"recipe": self.recipe, **self.rivals}
+
 
 class SubmitSettings(Settings):
     """The submission files."""

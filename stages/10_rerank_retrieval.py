@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def tasks(config: Config) -> list[Task]:
     """One artifact a recipe; the submission's own is called recipe."""
-    return [
-        plan(config, name, steps) for name, steps in {"recipe": config.rerank.recipe, **config.rerank.rivals}.items()
-    ]
+    return [plan(config, name, steps) for name, steps in config.rerank.recipes.items()]
 
 
 def plan(config: Config, name: str, steps: Sequence[str]) -> Task:

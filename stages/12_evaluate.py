@@ -14,7 +14,7 @@ from pipeline.runner import Context, Stage, Task, load_stages, log, main
 def tasks(config: Config) -> list[Task]:
     """One artifact."""
     inputs = (
-        *(f"10_rerank_retrieval/{name}" for name in ("recipe", *config.rerank.rivals)),
+        *(f"10_rerank_retrieval/{name}" for name in config.rerank.recipes),
         "09_predict_landmarks:recognition.parquet",
         "11_write_submissions",
         *(f"01_prepare_data:{name}" for name in ("index.parquet", "test.parquet", "rejected.csv")),
@@ -45,7 +45,7 @@ def evaluate(context: Context) -> None:
     rejected = pd.read_csv(context.input("01_prepare_data:rejected.csv"), dtype=str, keep_default_na=False)
     ids = test["id"].tolist(), rejected.loc[rejected["split"] == "test", "id"].tolist()
     answers = pd.read_parquet(context.input("09_predict_landmarks:recognition.parquet"))
-    rankings = {name: load_rankings(context, name, steps) for name, steps in recipes(config).items()}
+    rankings = {name: load_rankings(context, name, steps) for name, steps in config.rerank.recipes.items()}
     retrieval = read_retrieval_parts(solution(config, "retrieval"), *ids, index["id"].tolist())
     recognition = read_recognition_parts(solution(config, "recognition"), *ids)
     metrics = {
@@ -61,11 +61,6 @@ def evaluate(context: Context) -> None:
         if not found:
             log.info("nothing to score %s by in %s: counts and times alone", task, solution(config, task))
     log.info("%s\nthe page to look at: %s", describe_scores(metrics), context.published / "report.html")
-
-
-def recipes(config: Config) -> dict[str, Sequence[str]]:
-    """The submission's recipe and its rivals, by name."""
-    return {"recipe": config.rerank.recipe, **config.rerank.rivals}
 
 
 def load_rankings(context: Context, name: str, steps: Sequence[str]) -> list:
