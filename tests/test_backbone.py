@@ -10,8 +10,6 @@ from pipeline.network import backbone as module
 from pipeline.network.backbone import BACKBONES, Backbone, build_backbone, read_weights
 from pipeline.network.embedding import EmbeddingNetwork, choose_device, mixed_precision
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def resnet18():

@@ -19,7 +19,6 @@ from pipeline.network.checkpoint import (
 )
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 
-torch.set_num_threads(1)
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="none", dims=16)
 IDS = np.array([3, 7, 100, 203_093])
 

@@ -13,7 +13,6 @@ from pipeline.features.global_descriptors import describe, scaled_size
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.network.landmark_network import build_embedding
 
-torch.set_num_threads(1)
 CPU = torch.device("cpu")
 SETTINGS = ExtractSettings(
     template=[(192, 128), (160, 160), (128, 192)], scales=[0.75, 1.0, 1.25], batch_size=4, precision="float32"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -82,7 +83,7 @@ def test_a_changed_setting_reruns_its_stage_alone_and_the_status_names_what_is_s
     arguments = [*arguments, f"runtime.outputs={tmp_path}"]
     before = artifacts_with_times(tmp_path / "smoke")
     script = [sys.executable, str(ROOT / "stages" / "10_rerank_retrieval.py"), *arguments, "rerank.top_k=10"]
-    assert subprocess.run(script, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+    assert subprocess.run(script, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
     after = artifacts_with_times(tmp_path / "smoke")
     assert {name for name in after if after[name] != before[name]} == {"10_rerank_retrieval/recipe"}
     capsys.readouterr()
@@ -96,7 +97,9 @@ def test_a_changed_setting_reruns_its_stage_alone_and_the_status_names_what_is_s
 
 def kill_when(command: list[str], appears: str, below: Path) -> None:
     """Start the command, and SIGKILL it once a file of this pattern is there."""
-    process = subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not any(below.glob(appears)):
         assert process.poll() is None, f"ended before {appears} was there"

@@ -18,7 +18,6 @@ from pipeline.network.optimiser import learning_rate
 from pipeline.network.training import HISTORY, STATE, train
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
 
-torch.set_num_threads(1)
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
 PHASE = PhaseSettings(
     epochs=2,

@@ -14,7 +14,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 section { display: flex; gap: 1.4rem; padding: 1.2rem 0; border-top: 1px solid var(--line); }
-section > div { min-width: 0; overflow-x: auto; }
+section > div { min-width: 0; overflow-x: auto; scrollbar-width: none; }
 figure { margin: 0; flex: 0 0 15rem; } figure img { width: 100%; border-radius: 4px; } figcaption { font-size: .8rem; }
 .strip { display: flex; align-items: center; gap: 5px; margin-bottom: 6px; }
 .strip b { flex: 0 0 4.2rem; font-weight: 600; font-size: .85rem; } .strip small { display: block; font-weight: 400; }
