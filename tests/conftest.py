@@ -1,4 +1,4 @@
-"""One thread a test process: two processes share two cores, and training's last bits depend on the number of threads."""
+"""One thread a test process: two of them share two cores, and the last bits of training depend on the threads."""
 
 import os
 
