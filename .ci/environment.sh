@@ -4,11 +4,6 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" NO_ALBUMENTATIONS_UPDATE=1
 
-# Freed memory is kept for the next batch: giving it back and faulting it in anew made torch three times slower on a CPU.
-export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_TOP_PAD_=209715200
-# Torch's threads sleep while they wait: spinning, two of them are slower than one beside other processes.
-export OMP_WAIT_POLICY=PASSIVE
-
 prepare_environment() {
     if [ -n "${CAIRN_PYTHON:-}" ]; then
         PYTHON=$CAIRN_PYTHON
@@ -17,7 +12,7 @@ prepare_environment() {
     fi
     PYTHON=.venv/bin/python
     local wanted
-    wanted=$(cksum < requirements.txt)
+    wanted="$(cksum < requirements.txt) $PWD"
     [ -x "$PYTHON" ] && [ "$(cat .venv/requirements.cksum 2> /dev/null)" = "$wanted" ] && return
     local base
     for base in python3.13 python3.12 python3.11 python3 none; do
@@ -28,6 +23,7 @@ prepare_environment() {
     [ -x "$PYTHON" ] || "$base" -m venv .venv || exit 2
     "$PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.txt 2> .venv/install.log \
         || { cat .venv/install.log >&2; echo "installation failed: the lines above say why" >&2; exit 2; }
+    pwd > "$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/cairn.pth"  # python stages/10_… finds pipeline/
     echo "$wanted" > .venv/requirements.cksum
 }
 prepare_environment
