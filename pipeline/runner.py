@@ -1,25 +1,16 @@
-"""What all stage scripts share: the command line, the log, progress, freshness of what they read, exit codes.
-
-Exit codes: 0 done or fresh; 2 a wrong setting, file or command; 3 more bad data than allowed; 130 interrupted.
-"""
+"""What all stage scripts share: what a stage is, what is fresh, what is stale and why, and running it."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import importlib.util
-import logging
 import os
-import shlex
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -36,11 +27,11 @@ from pipeline.artifacts import (
     recover,
 )
 from pipeline.config import Config, load_config
+from pipeline.console import log, logging_to, run_guarded, saving_on_stop, stop_asked
 from pipeline.errors import PipelineError
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
 DEFAULT_CONFIG = Path("configs/demo.toml")
-log = logging.getLogger("cairn")
 
 
 @dataclass(frozen=True)
@@ -128,7 +119,7 @@ class Context:
 
     def should_stop(self) -> bool:
         """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
-        return _Signals.stop_asked
+        return stop_asked()
 
 
 @dataclass(frozen=True)
@@ -137,18 +128,6 @@ class Options:
 
     force: bool = False
     verify: bool = False
-
-
-class _Signals:
-    stop_asked = False
-    task_saves = False
-
-    @classmethod
-    def handle(cls, number: int, _frame: FrameType | None) -> None:
-        if cls.stop_asked or not cls.task_saves:
-            raise KeyboardInterrupt
-        cls.stop_asked = True
-        log.warning("stopping after this batch, to save the work; once more to stop at once")
 
 
 class Pipeline:
@@ -185,10 +164,8 @@ class Pipeline:
             return log.info("%s is fresh", task.artifact)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
-        with build(folder, recipe) as (partial, facts):
-            _Signals.task_saves = task.saves_on_stop
+        with build(folder, recipe) as (partial, facts), saving_on_stop(task.saves_on_stop):
             task.run(Context(self.config, partial, facts))
-            _Signals.task_saves = False
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
 
     def _explain_task(self, stage: Stage, task: Task) -> list[str]:
@@ -263,83 +240,6 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="TOML file (default: %(default)s)")
     parser.add_argument("--verify", action="store_true", help="hash every file of every artifact that is read")
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings to override")
-
-
-def run_guarded(work: Callable[[], None]) -> int:
-    """Call `work`; turn how it ends into an exit code and a message."""
-    _prepare_process()
-    signal.signal(signal.SIGINT, _Signals.handle)
-    signal.signal(signal.SIGTERM, _Signals.handle)
-    try:
-        work()
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:
-        traceback.print_exc()
-        print("error: this is a defect of the pipeline; the traceback above tells where", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _prepare_process() -> None:
-    """Settings of the C libraries, before torch is loaded; no answer depends on them."""
-    # Waiting threads shall sleep: spinning, two of torch's are slower than one beside other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Freed memory is kept for the next batch: giving it back and faulting it in anew made networks up to three times
-    # slower on a CPU. The names are glibc's (malloc.h); other C libraries have no such call.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-        mallopt(m_mmap_threshold, 1 << 30)
-        mallopt(m_trim_threshold, (1 << 31) - 1)
-        mallopt(m_top_pad, 200 << 20)
-
-
-@contextlib.contextmanager
-def logging_to(run_folder: Path) -> Iterator[None]:
-    """Send the log to the console and to outputs/<run>/log.txt while the block runs."""
-    try:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(run_folder / "log.txt", encoding="utf-8")
-    except OSError as error:
-        raise PipelineError(
-            f"the output folder cannot be written: {error.strerror}",
-            run_folder,
-            "set runtime.outputs to another folder",
-        ) from error
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    console = _ConsoleHandler(sys.stderr)
-    console.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    for handler in (file, console):
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    file.emit(log.makeRecord("cairn", logging.INFO, "", 0, "$ %s", (shlex.join(sys.argv),), None))
-    try:
-        yield
-    except BaseException as error:
-        trace = None if isinstance(error, PipelineError) else (type(error), error, error.__traceback__)
-        file.emit(log.makeRecord("cairn", logging.ERROR, "", 0, "%s", (error,), trace))
-        raise
-    finally:
-        for handler in (file, console):
-            log.removeHandler(handler)
-        file.close()
-
-
-class _ConsoleHandler(logging.StreamHandler):
-    """Writes above a progress bar, not into it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with tqdm.external_write_mode(file=self.stream):
-            super().emit(record)
 
 
 def _run_folder(config: Config) -> Path:

@@ -11,7 +11,8 @@ from functools import partial
 
 from pipeline.competition.tables import SPLITS, digest_sources
 from pipeline.config import Config
-from pipeline.runner import Context, Stage, Task, log, main
+from pipeline.console import log
+from pipeline.runner import Context, Stage, Task, main
 
 
 def tasks(config: Config) -> list[Task]:

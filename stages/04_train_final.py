@@ -6,7 +6,8 @@ import sys
 from functools import partial
 
 from pipeline.config import Config
-from pipeline.runner import Context, Stage, Task, log, main
+from pipeline.console import log
+from pipeline.runner import Context, Stage, Task, main
 
 
 def tasks(config: Config) -> list[Task]:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
-from pipeline.runner import Context, Stage, Task, log, main
+from pipeline.console import log
+from pipeline.runner import Context, Stage, Task, main
 
 if TYPE_CHECKING:
     from pipeline.ranking.voting import Votes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from pipeline.config import Config
-from pipeline.runner import Context, Stage, Task, log, main
+from pipeline.console import log
+from pipeline.runner import Context, Stage, Task, main
 
 
 def tasks(config: Config) -> list[Task]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pipeline.artifacts import digest_file, read_manifest, write_json
 from pipeline.config import Config
-from pipeline.runner import Context, Stage, Task, load_stages, log, main
+from pipeline.console import log
+from pipeline.runner import Context, Stage, Task, load_stages, main
 
 
 def tasks(config: Config) -> list[Task]:

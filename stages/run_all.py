@@ -7,8 +7,9 @@ import sys
 import time
 
 from pipeline.config import load_config
+from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
-from pipeline.runner import Options, Pipeline, Stage, add_config_arguments, load_stages, log, logging_to, run_guarded
+from pipeline.runner import Options, Pipeline, Stage, add_config_arguments, load_stages
 
 
 def main() -> int:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
+from pipeline.console import run_guarded
 from pipeline.errors import PipelineError
-from pipeline.runner import Options, Pipeline, Stage, Task, load_stages, run_guarded
+from pipeline.runner import Options, Pipeline, Stage, Task, load_stages
 
 
 def make_stages(calls, version=1):
@@ -149,7 +150,8 @@ SAVING = """
     import sys, time
     from pathlib import Path
     from pipeline.config import load_config
-    from pipeline.runner import Options, Pipeline, Stage, Task, run_guarded
+    from pipeline.console import run_guarded
+    from pipeline.runner import Options, Pipeline, Stage, Task
     def work(context):
         print("started", flush=True)
         for _ in range(600):
