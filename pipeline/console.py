@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import shlex
@@ -23,6 +24,13 @@ from tqdm import tqdm
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("cairn")
+GO_ON = "then the same command goes on from the last shard or checkpoint"
+HINTS = {  # what a user can do about what the system says
+    errno.ENOSPC: f"make room on that disk, or set runtime.outputs to another one; {GO_ON}",
+    errno.EDQUOT: f"make room within your quota, or set runtime.outputs to another disk; {GO_ON}",
+    errno.EROFS: "set runtime.outputs (and for the demo world data.root) to a folder that can be written",
+    errno.EACCES: "allow reading or writing there, or set runtime.outputs to another folder",
+}
 
 
 class _Signals:
@@ -70,11 +78,21 @@ def run_guarded(work: Callable[[], None]) -> int:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno in HINTS:
+            where = error.filename or "a file of this run"
+            print(f"error: {error.strerror}\n  where: {where}\n  fix:   {HINTS[error.errno]}", file=sys.stderr)
+            return 2
+        return _report_defect()
     except Exception:
-        traceback.print_exc()
-        print("error: this is a defect of the pipeline; the traceback above tells where", file=sys.stderr)
-        return 1
+        return _report_defect()
     return 0
+
+
+def _report_defect() -> int:
+    traceback.print_exc()
+    print("error: this is a defect of the pipeline; the traceback above tells where", file=sys.stderr)
+    return 1
 
 
 def _prepare_process() -> None:

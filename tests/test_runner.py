@@ -1,5 +1,6 @@
 """Running stages: what is stale reruns, what is fresh does not, nothing stale is read, exit codes tell."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.config import load_config
@@ -131,6 +133,8 @@ def test_the_result_of_a_rerun_upstream_is_named_as_a_changed_input(pipeline, tm
         (PipelineError("a", "b", "c", exit_code=3), 3),
         (KeyboardInterrupt(), 130),
         (RuntimeError("a defect"), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 2),
+        (OSError(errno.EIO, "Input/output error"), 1),
     ],
 )
 def test_how_it_ends_is_the_exit_code(error, code):
@@ -138,12 +142,37 @@ def test_how_it_ends_is_the_exit_code(error, code):
         if error is not None:
             raise error
 
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    try:
-        assert run_guarded(work) == code
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+    assert run_guarded(work) == code
+
+
+def test_a_full_disk_is_told_in_words_and_the_shards_made_so_far_are_used(pipeline, monkeypatch, capsys, tmp_path):
+    from pipeline.features import store
+
+    made = []
+
+    def make(start, stop):
+        made.append(start)
+        return {"a": np.arange(start, stop)}
+
+    def task(context):
+        store.write_in_shards(context.folder, context.scratch, 6, 2, make)
+
+    one = pipeline([])
+    one.tasks["01_first"][0] = Task("01_first", task, {})
+    savez = np.savez
+
+    def full(file, **arrays):
+        if made == [0, 2]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    assert run_guarded(lambda: one.run_stage(one.stages[0])) == 2
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run_guarded(lambda: one.run_stage(one.stages[0])) == 0
+    assert made == [0, 2, 2, 4]
+    assert np.load(tmp_path / "out" / "a" / "01_first" / "a.npy").tolist() == list(range(6))
 
 
 SAVING = """

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,14 +17,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ["--config", str(ROOT / "configs" / "smoke.toml")]
 SUBMISSIONS = ("retrieval.csv", "recognition.csv")
-
-
-@pytest.fixture(autouse=True)
-def signals_stay_pytests():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def run(*arguments: object) -> int:

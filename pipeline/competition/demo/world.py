@@ -235,8 +235,6 @@ def render_job(world_seed: int, longest_side_px: int, shots: list[Shot]) -> int:
 def replace_file(path: Path, content: bytes) -> None:
     """Write the file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(
-        f".{path.name}.part"
-    )  # always the same name: what a kill leaves is overwritten by the next run
+    part = path.with_name(f".{path.name}.part")  # always this name: the next run overwrites what a kill leaves
     part.write_bytes(content)
     part.replace(path)
