@@ -3,5 +3,6 @@
 set -euo pipefail
 . "$(dirname "$0")/.ci/environment.sh"
 "$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check --quiet .
 "$PYTHON" -m mypy pipeline stages benchmarks
 exec "$PYTHON" -m pytest "$@"

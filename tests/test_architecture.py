@@ -14,7 +14,7 @@ ROOMS = [
     "ranking",
     "report",
 ]  # each may use those before it
-GROUND = {"errors", "config", "artifacts", "console", "runner"}
+GROUND = {"errors", "config", "artifacts", "processes", "console", "runner"}
 NUMERIC = [
     "competition/metrics",
     "network/cosine_softmax",

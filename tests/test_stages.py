@@ -119,6 +119,25 @@ def test_a_run_killed_in_02_04_and_05_ends_with_the_same_bytes(smoke, tmp_path):
     assert not [path for path in below.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
 
 
+def test_a_run_killed_again_and_again_at_any_time_ends_with_the_same_bytes(smoke, tmp_path):
+    _, outputs = smoke
+    arguments = [*SMOKE, f"data.root={tmp_path / 'world'}", f"runtime.outputs={tmp_path}", "extract.shard_rows=8"]
+    command = [sys.executable, str(ROOT / "stages" / "run_all.py"), *arguments]
+    times = np.random.default_rng(11)
+    for _ in range(7):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+        )
+        time.sleep(times.uniform(0.5, 9.0))
+        process.kill()
+        process.wait()
+    assert run(*arguments) == 0
+    for name in SUBMISSIONS:
+        expected = (outputs / "11_write_submissions" / name).read_bytes()
+        assert (tmp_path / "smoke" / "11_write_submissions" / name).read_bytes() == expected
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
+
+
 @pytest.fixture
 def photographs(smoke, tmp_path):
     """A copy of the smoke world as somebody's own data, and arguments to run on it without training."""

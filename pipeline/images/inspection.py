@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from pipeline.competition.tables import Split
 from pipeline.errors import PipelineError
 from pipeline.images.decode import UndecodableImage, decode_photograph, read_header
+from pipeline.processes import start_workers
 
 CHUNK = 512  # files that a worker takes at a time
 SMALL = 4 * CHUNK  # fewer files than this are read here: starting workers costs more
@@ -112,5 +112,5 @@ def _map_chunks(
     if workers <= 1:
         yield from map(work, chunks)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with start_workers(workers) as pool:
         yield from pool.map(work, chunks)

@@ -15,7 +15,8 @@ th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); tex
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 section { display: flex; gap: 1.4rem; padding: 1.2rem 0; border-top: 1px solid var(--line); }
 section > div { min-width: 0; overflow-x: auto; scrollbar-width: none; }
-figure { margin: 0; flex: 0 0 15rem; } figure img { max-width: 100%; border-radius: 4px; } figcaption { font-size: .8rem; }
+figure { margin: 0; flex: 0 0 15rem; } figure img { max-width: 100%; border-radius: 4px; }
+figcaption { font-size: .8rem; }
 .strip { display: flex; align-items: center; gap: 5px; margin-bottom: 6px; }
 .strip b { flex: 0 0 4.2rem; font-weight: 600; font-size: .85rem; } .strip small { display: block; font-weight: 400; }
 .strip span { position: relative; flex: none; border: 3px solid var(--bad); border-radius: 4px; line-height: 0; }

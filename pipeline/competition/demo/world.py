@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from pipeline.competition.demo.noise import make_generator
 from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
 from pipeline.competition.demo.view import VIEWS
 from pipeline.config import DemoSettings
+from pipeline.processes import start_workers
 
 SPLITS = ("train", "index", "test")
 VIEW_SHARES = {  # of front, right, back, left, inside
@@ -190,8 +190,7 @@ def run_jobs(plan: DemoPlan, jobs: list[list[Shot]], workers: int) -> Iterator[i
     if min(workers, len(jobs)) <= 1:
         yield from (render_job(plan.seed, plan.longest_side_px, job) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads of whoever calls
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with start_workers(min(workers, len(jobs))) as pool:
         pending = [pool.submit(render_job, plan.seed, plan.longest_side_px, job) for job in jobs]
         try:
             for job in as_completed(pending):

@@ -1,0 +1,54 @@
+"""Worker processes do not outlive the process that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pipeline.processes import start_workers
+
+PARENT = """
+import time
+from pipeline.processes import start_workers
+if __name__ == "__main__":
+    with start_workers(2) as pool:
+        for _ in range(2):
+            pool.submit(time.sleep, 60)
+        time.sleep(0.1)
+        print(*pool._processes, flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_work_in_processes_of_their_own():
+    with start_workers(2) as pool:
+        assert os.getpid() not in set(pool.map(_pid, range(8)))
+
+
+def _pid(_item):
+    return os.getpid()
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    time.sleep(2)  # they start
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(_lives(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
