@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 
@@ -184,6 +184,15 @@ class Config(Settings):
     submit: SubmitSettings = SubmitSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
+    @model_validator(mode="after")
+    def _check_votes(self) -> Config:
+        for name, votes in (("vote", self.vote.votes), ("recognition", self.recognition.votes)):
+            if votes > self.search.train_k:
+                raise ValueError(
+                    f"{name}.votes = {votes} needs as many neighbours: search.train_k is {self.search.train_k}"
+                )
+        return self
+
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """The settings in the TOML file `path`, with `section.key=value` overrides applied on top.
@@ -232,7 +241,9 @@ def _describe_errors(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"unknown setting {key}; known there: {_known_keys(item['loc'][:-1])}")
         else:
-            lines.append(f"setting {key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            given = f"setting {key} = {item['input']!r}: " if key else ""  # no key: settings that do not fit together
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{given}{message[0].lower()}{message[1:]}")
     return "\n".join(lines)
 
 

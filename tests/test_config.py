@@ -50,6 +50,7 @@ def test_overrides_are_read_as_toml_and_beat_the_file(toml):
         ("", ["rerank.recipe=['sort']"], ["starts with knn"]),
         ("", ["rerank.rivals.a=['knn', 'dance']"], ["rerank.rivals.a", "dance"]),
         ("", ["rerank.rivals.recipe=['knn']"], ["name of the submission's own"]),
+        ("", ["vote.votes=20"], ["vote.votes = 20", "search.train_k is 10"]),
         ("", ["run=../elsewhere"], ["run", "../elsewhere"]),
         ("", ["rerank"], ["section.key=value"]),
         ("", ["seed.deep=1"], ["seed is a value"]),
