@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.errors import PipelineError
 from pipeline.runner import Context, Stage, Task, main
 
 SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, built for each shard anew, has one
@@ -53,9 +54,12 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
     device = None if chosen.type == "cpu" else str(chosen)
 
     def neighbours(start: int, stop: int) -> dict:
-        return search(
-            asked[start:stop], known, k, factory=settings.factory, probes=settings.probes, device=device
-        )._asdict()
+        try:
+            found = search(asked[start:stop], known, k, factory=settings.factory, probes=settings.probes, device=device)
+            return found._asdict()
+        except ValueError as error:
+            hint = "take Flat, or a faiss index_factory string that suits so many rows"
+            raise PipelineError(str(error), f"search.factory = {settings.factory}", hint) from error
 
     shard_rows = SHARD_ROWS if settings.factory == "Flat" else len(asked) or 1
     with context.progress(len(asked), f"{queries} photographs") as bar:

@@ -206,6 +206,17 @@ def test_an_ensemble_of_two_models_and_a_rival_recipe_run_beside_the_first(photo
     assert metrics["retrieval"]["sorted"] == metrics["retrieval"]["recipe"][:2]
 
 
+def test_any_index_of_faiss_can_be_set_and_one_that_it_refuses_is_an_error(smoke, tmp_path):
+    arguments, outputs = smoke
+    shutil.copytree(outputs, tmp_path / "smoke")
+    arguments = [*arguments, f"runtime.outputs={tmp_path}"]
+    assert run(*arguments, "search.factory=IVF2,Flat", "search.probes=2") == 0  # all lists visited: exact
+    for name in SUBMISSIONS:
+        expected = (outputs / "11_write_submissions" / name).read_bytes()
+        assert (tmp_path / "smoke" / "11_write_submissions" / name).read_bytes() == expected
+    assert run(*arguments, "search.factory=IVF,Nonsense") == 2
+
+
 def test_plain_folders_of_photographs_run_through(tmp_path, smoke):
     rng = np.random.default_rng(0)
     for path in [f"train/{place}/{n}.png" for place in ("Abbey", "Bridge") for n in range(3)] + [
