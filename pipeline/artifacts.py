@@ -175,12 +175,13 @@ def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_json(partial / RECIPE, recipe.to_json())
+    for half_written in partial.rglob("*.part"):
+        half_written.unlink()
     (partial / SCRATCH).mkdir(exist_ok=True)
     facts: dict[str, Any] = {}
     start = time.monotonic()
     yield partial, facts
-    shutil.rmtree(partial / SCRATCH)
-    (partial / RECIPE).unlink()
+    # The scratch folder goes when the manifest is there: a kill while large files are hashed costs no work.
     manifest = Manifest(
         recipe=recipe.to_json(),
         files=_describe_files(partial),
@@ -204,6 +205,8 @@ def recover(folder: Path) -> None:
 
 def _publish(partial: Path, folder: Path) -> None:
     old = _beside(folder, OLD)
+    shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+    (partial / RECIPE).unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(folder, old)
@@ -260,12 +263,14 @@ def _read_recipe(partial: Path) -> dict[str, Any] | None:
 
 
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """The manifest's entry of every file below `folder`, once their bytes are on the disk."""
+    """The manifest's entry of every file that will be published, once their bytes are on the disk."""
     files = {}
     os.sync()  # one call: a demo world has thousands of files, and fsync of each takes minutes
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         stat = path.stat()
         name = path.relative_to(folder).as_posix()
+        if name == RECIPE or name.startswith(f"{SCRATCH}/"):
+            continue
         files[name] = {"bytes": stat.st_size, "sha256": hash_file(path), "mtime_ns": stat.st_mtime_ns}
     return files
 

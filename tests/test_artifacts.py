@@ -118,7 +118,7 @@ def test_a_failed_rebuild_leaves_the_old_artifact(tmp_path):
     assert explain_staleness(tmp_path / "a", recipe(k=1)) == []
 
 
-@pytest.mark.parametrize("point", range(8))
+@pytest.mark.parametrize("point", range(9))
 def test_a_kill_at_any_point_of_publishing_leaves_the_old_or_the_new(tmp_path, monkeypatch, point):
     """Every system call of the publication in turn is the last one made."""
     folder = tmp_path / "a"
@@ -148,6 +148,25 @@ def test_a_kill_at_any_point_of_publishing_leaves_the_old_or_the_new(tmp_path, m
     assert text in ("old", "new")
     assert explain_staleness(folder, recipe(k=1 if text == "old" else 2), thorough=True) == []
     assert not (tmp_path / "a.old").exists()
+
+
+def test_a_kill_while_the_files_are_hashed_costs_no_work(tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, build(folder, recipe()) as (partial, _):
+        (partial / "scratch" / "state").write_text("hours of training")
+        (partial / "data.txt").write_text("data")
+        (partial / ".data.txt.x.part").write_text("half")
+        patch.setattr(artifacts, "hash_file", killed)
+    recover(folder)
+    with build(folder, recipe()) as (partial, _):
+        assert (partial / "scratch" / "state").read_text() == "hours of training"
+        assert not (partial / ".data.txt.x.part").exists()
+    assert list(read_manifest(folder).files) == ["data.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["data.txt", "manifest.json"]
 
 
 def test_a_folder_of_somebody_else_is_never_replaced(tmp_path):
