@@ -107,10 +107,6 @@ class Context:
 
             yield show
 
-    def keep(self, name: str) -> None:
-        """Publish a file of `scratch`."""
-        os.replace(self.scratch / name, self.folder / name)
-
     @property
     def workers(self) -> int:
         """How many processes to work with."""

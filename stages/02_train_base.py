@@ -28,28 +28,14 @@ def train_base(context: Context, name: str) -> None:
     """Write weights.safetensors, network.json and history.csv."""
     import pandas as pd
 
-    from pipeline.network.checkpoint import save_network
     from pipeline.network.embedding import choose_device
-    from pipeline.network.training import train
+    from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
 
     config, model = context.config, context.config.models[name]
     table = pd.read_parquet(context.input("01_prepare_data:train.parquet"))
     photographs = TrainingSet.from_table(table, config.data.root)
-    with context.steps() as on_step:
-        network = train(
-            model,
-            model.base,
-            photographs,
-            context.scratch,
-            config.seed,
-            device=choose_device(config.runtime.device),
-            workers=context.workers,
-            on_step=on_step,
-            should_stop=context.should_stop,
-        )
-    save_network(context.folder, network)
-    context.keep("history.csv")
+    train_and_save(context, model, model.base, photographs, config.seed, choose_device(config.runtime.device))
 
 
 STAGE = Stage("02_train_base", version=1, tasks=tasks)

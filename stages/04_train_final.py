@@ -28,9 +28,9 @@ def train_final(context: Context, name: str) -> None:
     import pandas as pd
 
     from pipeline.competition.tables import read_clean_ids
-    from pipeline.network.checkpoint import load_network, save_network
+    from pipeline.network.checkpoint import load_network
     from pipeline.network.embedding import choose_device
-    from pipeline.network.training import train
+    from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
 
     config, model = context.config, context.config.models[name]
@@ -38,21 +38,9 @@ def train_final(context: Context, name: str) -> None:
     clean = read_clean_ids(context.input("01_prepare_data:train_clean.csv"))
     kept = table[table["id"].isin(clean)] if clean else table
     log.info("%s: %d of %d photographs (%s)", name, len(kept), len(table), "clean list" if clean else "no clean list")
-    with context.steps() as on_step:
-        network = train(
-            model,
-            model.final,
-            TrainingSet.from_table(kept, config.data.root),
-            context.scratch,
-            config.seed,
-            start=load_network(context.input(f"02_train_base/{name}"), model),
-            device=choose_device(config.runtime.device),
-            workers=context.workers,
-            on_step=on_step,
-            should_stop=context.should_stop,
-        )
-    save_network(context.folder, network)
-    context.keep("history.csv")
+    photographs = TrainingSet.from_table(kept, config.data.root)
+    start = load_network(context.input(f"02_train_base/{name}"), model)
+    train_and_save(context, model, model.final, photographs, config.seed, choose_device(config.runtime.device), start)
 
 
 STAGE = Stage("04_train_final", version=1, tasks=tasks)

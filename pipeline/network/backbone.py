@@ -115,6 +115,7 @@ class LiteBody(nn.Module):
         self.shallow_block = max(at for at, stride in enumerate(strides) if stride == 2) - 1
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) normalised pixels  ->  the maps at both taps, by name."""
         net, count = self.network, len(self.network._blocks)
         maps = {}
         x = net._swish(net._bn0(net._conv_stem(x)))

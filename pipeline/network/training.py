@@ -13,8 +13,10 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ from pipeline.images.batches import (
     plan_training_epoch,
     template_sizes,
 )
-from pipeline.network.checkpoint import load_training_state, save_training_state
+from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
 from pipeline.network.embedding import mixed_precision
 from pipeline.network.landmark_network import (
     LandmarkNetwork,
@@ -85,6 +87,37 @@ def train(
     trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
     trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
     return network.cpu().eval()
+
+
+class Workplace(Protocol):
+    """Where a phase is trained: what goes into `folder` is published, what lies in `scratch` survives a kill."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def scratch(self) -> Path: ...
+    @property
+    def workers(self) -> int: ...
+    def steps(self) -> AbstractContextManager[OnStep]: ...
+    def should_stop(self) -> bool: ...
+
+
+def train_and_save(
+    place: Workplace,
+    model: ModelSettings,
+    phase: PhaseSettings,
+    photographs: TrainingSet,
+    seed: int,
+    device: torch.device,
+    start: LandmarkNetwork | None = None,
+) -> None:
+    """Train a phase at `place`, as `train` does, and leave weights.safetensors, network.json and history.csv there."""
+    with place.steps() as on_step:
+        network = train(
+            model, phase, photographs, place.scratch, seed, start, device, place.workers, on_step, place.should_stop
+        )
+    save_network(place.folder, network)
+    (place.scratch / HISTORY).replace(place.folder / HISTORY)
 
 
 class Trainer:
