@@ -118,19 +118,14 @@ class Context:
         return stop_asked()
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says beside the settings."""
-
-    force: bool = False
-    verify: bool = False
-
-
 class Pipeline:
-    """All stages of one configuration: what is fresh, what is stale and why, and running them."""
+    """All stages of one configuration: what is fresh, what is stale and why, and running them.
 
-    def __init__(self, config: Config, stages: list[Stage], options: Options = Options()):
-        self.config, self.stages, self.options = config, stages, options
+    verify: hash every file of every artifact that is read, also those whose size and time are as recorded.
+    """
+
+    def __init__(self, config: Config, stages: list[Stage], verify: bool = False):
+        self.config, self.stages, self.verify = config, stages, verify
         self.tasks = {stage.name: stage.tasks(config) for stage in stages}
         self._owner = {task.artifact: (stage, task) for stage in stages for task in self.tasks[stage.name]}
         self._reasons: dict[str, list[str]] = {}
@@ -139,24 +134,24 @@ class Pipeline:
         """Why each artifact of `stage` is stale; an empty list where it is fresh."""
         return {task.artifact: self._explain_task(stage, task) for task in self.tasks[stage.name]}
 
-    def run_stage(self, stage: Stage) -> None:
-        """Make what is stale of `stage`; refuse when what it reads is missing or stale itself."""
+    def run_stage(self, stage: Stage, force: bool = False) -> None:
+        """Make what is stale of `stage`, or all (`force`); refuse when what it reads is missing or stale itself."""
         for task in self.tasks[stage.name]:
-            reasons = ["forced"] if self.options.force else self._explain_task(stage, task)
+            reasons = ["forced"] if force else self._explain_task(stage, task)
             if not reasons:
                 log.info("%s is fresh", task.artifact)
                 continue
             self._require_inputs(task)
             with hold_lock(self._folder(task.artifact)):
-                self._run_task(stage, task, reasons)
+                self._run_task(stage, task, reasons, force)
             # What was fresh stays so; what was stale may have become fresh.
             self._reasons = {artifact: reasons for artifact, reasons in self._reasons.items() if not reasons}
 
-    def _run_task(self, stage: Stage, task: Task, reasons: list[str]) -> None:
+    def _run_task(self, stage: Stage, task: Task, reasons: list[str], force: bool) -> None:
         folder = self._folder(task.artifact)
         recover(folder)
         recipe = self._recipe(stage, task)
-        if not self.options.force and not explain_staleness(folder, recipe, self.options.verify):
+        if not force and not explain_staleness(folder, recipe, self.verify):
             return log.info("%s is fresh", task.artifact)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
@@ -168,7 +163,7 @@ class Pipeline:
         if task.artifact not in self._reasons:
             stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
             self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + explain_staleness(
-                self._folder(task.artifact), self._recipe(stage, task), self.options.verify
+                self._folder(task.artifact), self._recipe(stage, task), self.verify
             )
         return self._reasons[task.artifact]
 
@@ -225,8 +220,8 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
     def work() -> None:
         config = load_config(given.config, given.settings)
         with logging_to(_run_folder(config)):
-            pipeline = Pipeline(config, load_stages(), Options(given.force, given.verify))
-            pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name))
+            pipeline = Pipeline(config, load_stages(), given.verify)
+            pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name), given.force)
 
     return run_guarded(work)
 

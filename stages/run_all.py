@@ -9,7 +9,7 @@ import time
 from pipeline.config import load_config
 from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
-from pipeline.runner import Options, Pipeline, Stage, add_config_arguments, load_stages
+from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
 
 
 def main() -> int:
@@ -35,13 +35,12 @@ def work(given: argparse.Namespace) -> None:
     stages = load_stages()
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
     if given.status:
-        return print_status(Pipeline(config, stages, Options(verify=given.verify)), chosen)
+        return print_status(Pipeline(config, stages, given.verify), chosen)
     with logging_to(config.runtime.outputs.absolute() / config.run):
         start = time.monotonic()
-        pipeline = Pipeline(config, stages, Options(verify=given.verify))
+        pipeline = Pipeline(config, stages, given.verify)
         for stage in chosen:
-            pipeline.options = Options(stage.number in given.force, given.verify)
-            pipeline.run_stage(stage)
+            pipeline.run_stage(stage, force=stage.number in given.force)
         log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)
 
 

@@ -15,7 +15,7 @@ import pytest
 from pipeline.config import load_config
 from pipeline.console import run_guarded
 from pipeline.errors import PipelineError
-from pipeline.runner import Options, Pipeline, Stage, Task, load_stages
+from pipeline.runner import Pipeline, Stage, Task, load_stages
 
 
 def make_stages(calls, version=1):
@@ -45,18 +45,18 @@ def make_stages(calls, version=1):
 
 @pytest.fixture
 def pipeline(tmp_path):
-    def make(calls, *overrides, version=1, **options):
+    def make(calls, *overrides, version=1):
         path = tmp_path / "a.toml"
         path.write_text("")
         config = load_config(path, [f"runtime.outputs={tmp_path / 'out'}", *overrides])
-        return Pipeline(config, make_stages(calls, version), Options(**options))
+        return Pipeline(config, make_stages(calls, version))
 
     return make
 
 
-def run_all(pipeline):
+def run_all(pipeline, force=False):
     for stage in pipeline.stages:
-        pipeline.run_stage(stage)
+        pipeline.run_stage(stage, force)
 
 
 def test_a_second_run_does_nothing(pipeline):
@@ -85,7 +85,7 @@ def test_a_new_version_of_the_code_reruns_the_stage(pipeline):
 def test_force_reruns_what_is_fresh(pipeline):
     calls = []
     run_all(pipeline(calls))
-    run_all(pipeline(calls, force=True))
+    run_all(pipeline(calls), force=True)
     assert calls == ["01", "02", "01", "02"]
 
 
@@ -116,11 +116,11 @@ def test_the_status_names_what_is_stale_and_why(pipeline):
 def test_the_result_of_a_rerun_upstream_is_named_as_a_changed_input(pipeline, tmp_path):
     calls = []
     run_all(pipeline(calls))
-    only_first = pipeline(calls, force=True)
+    only_first = pipeline(calls)
     only_first.tasks["01_first"][0] = Task(
         "01_first", partial(lambda context: (context.folder / "constant.txt").write_text("9")), {"seed": 2019}
     )
-    only_first.run_stage(only_first.stages[0])
+    only_first.run_stage(only_first.stages[0], force=True)
     now = pipeline(calls)
     assert now.explain(now.stages[1]) == {"02_second": ["input 01_first:constant.txt changed"]}
 
@@ -180,7 +180,7 @@ SAVING = """
     from pathlib import Path
     from pipeline.config import load_config
     from pipeline.console import run_guarded
-    from pipeline.runner import Options, Pipeline, Stage, Task
+    from pipeline.runner import Pipeline, Stage, Task
     def work(context):
         print("started", flush=True)
         for _ in range(600):
@@ -190,7 +190,7 @@ SAVING = """
                 raise KeyboardInterrupt
     stage = Stage("01_first", 1, lambda config: [Task("01_first", work, {}, saves_on_stop=True)])
     config = load_config(Path(sys.argv[1]), [f"runtime.outputs={sys.argv[2]}"])
-    sys.exit(run_guarded(lambda: Pipeline(config, [stage], Options()).run_stage(stage)))
+    sys.exit(run_guarded(lambda: Pipeline(config, [stage]).run_stage(stage)))
 """
 
 
