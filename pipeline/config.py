@@ -17,7 +17,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride of the deepest feature map
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
-Step = Literal["knn", "sort", "insert"]
+Scale = Annotated[float, Field(gt=0.0, le=4.0)]
+Step = Literal["knn", "verify", "sort", "insert"]
 
 
 class Settings(BaseModel):
@@ -83,6 +84,7 @@ class ModelSettings(Settings):
     pooling: Literal["gem"] = "gem"
     gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # where the learnable exponent starts
     dims: Annotated[int, Field(ge=2)] = 512
+    local: bool = True  # DELG's branch for local features, trained along
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
     base: PhaseSettings = PhaseSettings()
     final: PhaseSettings = PhaseSettings()
@@ -97,7 +99,7 @@ class ExtractSettings(Settings):
     """Global descriptors."""
 
     template: Template = "L2"
-    scales: Annotated[list[Annotated[float, Field(gt=0.0, le=4.0)]], Field(min_length=1)] = [0.75, 1.0, 1.25]
+    scales: Annotated[list[Scale], Field(min_length=1)] = [0.75, 1.0, 1.25]
     batch_size: Positive = 16
     shard_rows: Positive = 4096  # what a kill can cost at most
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -112,6 +114,45 @@ class SearchSettings(Settings):
     probes: Positive = 16  # lists visited, for factories with inverted lists
 
 
+class LocalSettings(Settings):
+    """Local features, of the base network for cleaning and of the final one for verification."""
+
+    model: str = ""  # whose local features are compared; empty: the first model that has a local branch
+    max_side_px: Annotated[int, Field(ge=32, le=4096)] = 1024  # at scale 1; smaller photographs stay as they are
+    scales: Annotated[list[Scale], Field(min_length=1)] = [0.25, 0.35355339, 0.5, 0.70710678, 1.0, 1.41421356, 2.0]
+    max_features: Positive = 1000  # of a photograph, those with the most attention
+    attention_quantile: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # of all cells: what a feature has to exceed
+    calibration_photographs: Positive = 256  # of train, by which that quantile becomes a threshold
+    suppression_cells: Annotated[int, Field(ge=0, le=8)] = 0  # a feature outdoes those so near in its map; 0 = off
+    storage: Literal["float16", "int8", "bits"] = "float16"
+    batch_size: Positive = 8
+    shard_rows: Positive = 512
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class VerifySettings(Settings):
+    """Which photographs are compared by their local features, and how."""
+
+    index_k: Positive = 100  # of a test image's neighbours in index
+    train_k: Positive = 10  # and of those in train
+    min_similarity: Annotated[float, Field(ge=-1.0, lt=1.0)] = 0.0  # cosine of two descriptors that match
+    max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # distance to the nearest / to the second; 1 = no test
+    max_residual: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of an inlier, as a share of the longer side
+    trials: Positive = 1000  # of RANSAC
+    min_inliers: Count = 0  # the step verify counts fewer than this as none
+    shard_queries: Positive = 256
+
+
+class CleanSettings(Settings):
+    """The clean train set."""
+
+    source: Literal["auto", "verify", "given", "none"] = "auto"  # auto: given when data.root has one, else verify
+    nearest: Positive = 1000  # neighbours of a train image among which those of its landmark are looked for
+    candidates: Positive = 100  # of these, at most so many are compared
+    min_inliers: Positive = 30  # that make two photographs show the same
+    min_neighbours: Positive = 3  # that an image needs to stay
+
+
 class VoteSettings(Settings):
     """Landmarks of index and test images by soft voting."""
 
@@ -122,6 +163,7 @@ class RecognitionSettings(Settings):
     """The recognition answer."""
 
     votes: Positive = 3
+    max_inliers: Count = 0  # a vote weighs similarity + min(inliers, this) / this; 0 = similarity alone
     ban_above: Count = 0  # a label predicted for more test images than this is a non-landmark; 0 = no ban
 
 
@@ -178,11 +220,49 @@ class Config(Settings):
     models: Annotated[dict[Name, ModelSettings], Field(min_length=1)] = {"cnn": ModelSettings()}
     extract: ExtractSettings = ExtractSettings()
     search: SearchSettings = SearchSettings()
+    local: LocalSettings = LocalSettings()
+    verify: VerifySettings = VerifySettings()
+    clean: CleanSettings = CleanSettings()
     vote: VoteSettings = VoteSettings()
     recognition: RecognitionSettings = RecognitionSettings()
     rerank: RerankSettings = RerankSettings()
     submit: SubmitSettings = SubmitSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+
+    @property
+    def local_model(self) -> str:
+        """The name of the model whose local features are compared; empty when no model has any."""
+        return self.local.model or next((name for name, model in self.models.items() if model.local), "")
+
+    @property
+    def verifies_index(self) -> bool:
+        """Whether any recipe compares test with index images."""
+        return any("verify" in steps for steps in self.rerank.recipes.values())
+
+    @property
+    def verifies_train(self) -> bool:
+        """Whether recognition compares test with train images."""
+        return self.recognition.max_inliers > 0
+
+    @model_validator(mode="after")
+    def _check_local(self) -> Config:
+        if self.local.model and self.local.model not in self.models:
+            raise ValueError(f"local.model = {self.local.model} is none of the models {', '.join(self.models)}")
+        users = {
+            "the step verify": self.verifies_index,
+            "recognition.max_inliers": self.verifies_train,
+            "clean.source = verify": self.clean.source == "verify",
+        }
+        asking = next((name for name, asks in users.items() if asks), "")
+        if asking and not (self.local_model and self.models[self.local_model].local):
+            raise ValueError(f"{asking} needs local features: set local = true in a model, and train it")
+        for split, asked, known in (
+            ("index", self.verify.index_k, self.search.index_k),
+            ("train", self.verify.train_k, self.search.train_k),
+        ):
+            if asked > known and getattr(self, f"verifies_{split}"):
+                raise ValueError(f"verify.{split}_k = {asked} needs as many neighbours: search.{split}_k is {known}")
+        return self
 
     @model_validator(mode="after")
     def _check_votes(self) -> Config:

@@ -25,7 +25,7 @@ IDS = np.array([3, 7, 100, 203_093])
 
 @pytest.fixture(scope="module")
 def network():
-    return build_landmark_network(build_embedding(MODEL, 1), PhaseSettings(margin=0.2), IDS, 1)
+    return build_landmark_network(build_embedding(MODEL, 1), PhaseSettings(margin=0.2), IDS, 1, local=True)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_same_network_gives_the_same_bytes_in_any_memory_format(folder, tmp_
     assert sorted(path.name for path in folder.iterdir()) == sorted([WEIGHTS, DESCRIPTION])
 
 
-@pytest.mark.parametrize(("setting", "value"), [("backbone", "resnet18"), ("dims", 32)])
+@pytest.mark.parametrize(("setting", "value"), [("backbone", "resnet18"), ("dims", 32), ("local", False)])
 def test_another_architecture_is_refused_with_both_named(folder, setting, value):
     expected = MODEL.model_copy(update={setting: value})
     with pytest.raises(PipelineError, match=f"{setting} is {getattr(MODEL, setting)}, the settings say {value}"):
@@ -67,7 +67,7 @@ def test_another_number_of_classes_is_refused_with_both_shapes(folder):
 
 def test_a_future_format_a_damaged_and_a_missing_description_are_refused(folder, tmp_path):
     (folder / DESCRIPTION).write_text('{"format": 99}')
-    with pytest.raises(PipelineError, match="format 99, this one reads up to 1"):
+    with pytest.raises(PipelineError, match="format 99, this one reads 2"):
         load_network(folder)
     (folder / DESCRIPTION).write_text('{"format": ')
     with pytest.raises(PipelineError, match="damaged"):
@@ -104,20 +104,20 @@ def test_a_training_state_comes_back(tmp_path):
     save_training_state(tmp_path / "state.pt", state)
     loaded = load_training_state(tmp_path / "state.pt")
     assert torch.equal(loaded.pop("tensor"), state.pop("tensor"))
-    assert loaded == {"format": 1, **state}
+    assert loaded == {"format": 2, **state}
 
 
 def test_states_that_cannot_be_trusted_are_refused(tmp_path, network):
     path = tmp_path / "state.pt"
-    torch.save({"format": 1, "network": network}, path)
+    torch.save({"format": 2, "network": network}, path)
     with pytest.raises(PipelineError, match="trusted"):
         load_training_state(path)
     save_training_state(path, {"x": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(PipelineError, match="delete the file"):
         load_training_state(path)
-    torch.save({"format": 2}, path)
-    with pytest.raises(PipelineError, match="format 2, this one reads up to 1"):
+    torch.save({"format": 3}, path)
+    with pytest.raises(PipelineError, match="format 3, this one reads 2"):
         load_training_state(path)
 
 

@@ -62,7 +62,7 @@ def undisturbed(photographs, tmp_path_factory):
 
 def test_the_history_has_a_row_an_epoch_and_the_schedule_ends_low(undisturbed):
     lines = undisturbed[1].decode().splitlines()
-    assert lines[0] == "epoch,steps,train_loss,train_accuracy,validation_loss,validation_top1,learning_rate"
+    assert lines[0] == "epoch,steps,train_loss,local_loss,train_accuracy,validation_loss,validation_top1,learning_rate"
     assert [line.split(",")[:2] for line in lines[1:]] == [["1", "4"], ["2", "8"]]
     assert float(lines[-1].split(",")[-1]) < 0.05 * PHASE.learning_rate
 
@@ -122,8 +122,8 @@ def test_it_learns_the_tints_of_the_landmarks(tmp_path, photographs):
     network = train(MODEL, phase, photographs, tmp_path, SEED)
     assert network.landmark_ids.tolist() == sorted(LANDMARKS)
     rows = [line.split(",") for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
-    assert float(rows[-1][2]) < float(rows[0][2]) and float(rows[-1][3]) > 0.8
-    assert rows[-1][4:6] == ["", ""]  # nothing was held back
+    assert float(rows[-1][2]) < float(rows[0][2]) and float(rows[-1][4]) > 0.8
+    assert rows[-1][5:7] == ["", ""]  # nothing was held back
 
 
 def test_zero_epochs_pass_the_network_on(tmp_path, photographs):
@@ -138,7 +138,7 @@ def test_zero_epochs_pass_the_network_on(tmp_path, photographs):
 
 def changed_parts(phase, photographs, folder):
     """Which tensors a training changes, by name, and the network that it started from."""
-    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array(sorted(LANDMARKS)), 9)
+    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array(sorted(LANDMARKS)), 9, local=True)
     before = {name: value.clone() for name, value in start.state_dict().items()}
     network = train(MODEL, phase, photographs, folder, SEED, start=start)
     assert all(torch.equal(value, start.state_dict()[name]) for name, value in before.items())
@@ -156,6 +156,24 @@ def test_frozen_batchnorm_keeps_its_statistics_and_weights_while_the_rest_learns
     phase = PHASE.model_copy(update={"epochs": 1, "freeze_batchnorm": True})
     changed = {name for name in changed_parts(phase, photographs, tmp_path) if name.startswith("embedding.backbone.")}
     assert changed and not any("_bn" in name for name in changed)
+
+
+def test_the_local_branch_learns_and_leaves_what_the_global_branch_learns_as_it_is(tmp_path, photographs):
+    with_branch = train(MODEL, PHASE, photographs, tmp_path / "with", SEED)
+    without = train(MODEL.model_copy(update={"local": False}), PHASE, photographs, tmp_path / "without", SEED)
+    assert with_branch.local is not None and without.local is None
+    for name, value in without.state_dict().items():
+        assert torch.equal(value, with_branch.state_dict()[name]), name
+    losses = [float(line.split(",")[3]) for line in (tmp_path / "with" / HISTORY).read_text().splitlines()[1:]]
+    assert losses[-1] < losses[0]
+
+
+def test_a_phase_goes_on_with_the_local_branch_of_the_phase_before(tmp_path, photographs):
+    start = train(MODEL, PHASE, photographs, tmp_path / "base", SEED)
+    network = train(MODEL, PHASE.model_copy(update={"epochs": 0}), photographs, tmp_path / "final", SEED, start=start)
+    for name in ("local", "local_head"):
+        for key, value in getattr(start, name).state_dict().items():
+            assert torch.equal(value, getattr(network, name).state_dict()[key]), (name, key)
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_good_state(tmp_path, photographs):

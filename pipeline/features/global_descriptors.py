@@ -8,9 +8,7 @@ scale first, as others do, would give the scales equal votes; here a scale with 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +19,9 @@ from torch.nn import functional as F
 
 from pipeline.config import ExtractSettings
 from pipeline.errors import PipelineError
-from pipeline.images.batches import STRIDE, available_cores, load_batches, plan_evaluation, template_sizes
+from pipeline.images.batches import STRIDE, load_batches, plan_evaluation, template_sizes
 from pipeline.images.decode import Size
-from pipeline.network.embedding import mixed_precision
+from pipeline.network.embedding import image_parallel, mixed_precision
 
 MIN_SCALED_SIDE_PX = 128
 log = logging.getLogger(__name__)
@@ -51,7 +49,7 @@ def describe(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = plan_evaluation(aspect_ratios, template_sizes(settings.template), settings.batch_size)
     descriptors: np.ndarray | None = None
-    with _image_parallel(device) as pool:
+    with image_parallel(device) as pool:
         for batch in load_batches(paths, plan, workers=workers):
             if pool is None:
                 raw = _describe_batch(network, batch.images, settings, device)
@@ -100,21 +98,6 @@ def _describe_batch(network: nn.Module, images: Tensor, settings: ExtractSetting
     log.warning("not enough GPU memory for %d images: halved; lower extract.batch_size", len(images))
     torch.cuda.empty_cache()
     return torch.cat([_describe_batch(network, half, settings, device) for half in images.chunk(2)])
-
-
-@contextmanager
-def _image_parallel(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
-    """On a CPU: a pool of a thread a core, in each of which torch computes on that one thread. None elsewhere."""
-    if device.type != "cpu":
-        yield None
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(available_cores()) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 def _normalise(descriptors: np.ndarray, paths: Sequence[Path]) -> np.ndarray:

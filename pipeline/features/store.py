@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,16 @@ from numpy.typing import NDArray
 from pipeline.artifacts import atomic_file
 
 Arrays = dict[str, NDArray]
+Make = Callable[[int, int], Arrays]
+COUNTS, OFFSETS = "counts", "offsets"
+
+
+class Shard(NamedTuple):
+    """A file of arrays, and the rows start to stop of the whole that they are."""
+
+    path: Path
+    start: int
+    stop: int
 
 
 def write_in_shards(
@@ -18,7 +30,7 @@ def write_in_shards(
     scratch: Path,
     rows: int,
     shard_rows: int,
-    make: Callable[[int, int], Arrays],
+    make: Make,
     on_shard: Callable[[int], object] = lambda count: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -28,39 +40,97 @@ def write_in_shards(
     of different work apart. on_shard is told the rows of each shard as it is there. Raises KeyboardInterrupt behind a
     finished shard when should_stop() says so. Memory: one shard.
     """
+    checked = partial(_make_checked, make, _check_rows)
+    shards = _make_shards(scratch, rows, shard_rows, checked, on_shard, should_stop)
+    _merge_shards(folder, shards, rows)
+
+
+def write_ragged_in_shards(
+    folder: Path,
+    scratch: Path,
+    rows: int,
+    shard_rows: int,
+    make: Make,
+    on_shard: Callable[[int], object] = lambda count: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Write arrays in which every row has as many items as it likes; the rest is as in `write_in_shards`.
+
+    `make(start, stop)` returns "counts", (stop - start,) integers, and packed arrays: the items of its rows one behind
+    the other, counts.sum() of them. `folder` gets <name>.npy for every packed array, and offsets.npy, (rows + 1,)
+    int64: the items of a row are offsets[row] to offsets[row + 1].
+    """
+    checked = partial(_make_checked, make, _check_counts)
+    shards = _make_shards(scratch, rows, shard_rows, checked, on_shard, should_stop)
+    offsets = np.zeros(rows + 1, np.int64)
+    for path, start, stop in shards:
+        with np.load(path) as arrays:
+            offsets[start + 1 : stop + 1] = arrays[COUNTS]
+    np.cumsum(offsets, out=offsets)
+    packed = [Shard(path, int(offsets[start]), int(offsets[stop])) for path, start, stop in shards]
+    _merge_shards(folder, packed, int(offsets[-1]), leave_out=COUNTS, casting="no")
+    np.save(folder / f"{OFFSETS}.npy", offsets)
+
+
+def _make_shards(
+    scratch: Path,
+    rows: int,
+    shard_rows: int,
+    make: Make,
+    on_shard: Callable[[int], object],
+    should_stop: Callable[[], bool],
+) -> list[Shard]:
+    """Every shard, in order; those that are not in `scratch` yet are made."""
     scratch.mkdir(parents=True, exist_ok=True)
     bounds = [(start, min(start + shard_rows, rows)) for start in range(0, max(rows, 1), shard_rows)]
-    for start, stop in bounds:
-        shard = _shard_path(scratch, start, stop)
-        if not shard.exists():
+    shards = [Shard(scratch / f"{start:09d}-{stop:09d}.npz", start, stop) for start, stop in bounds]
+    for path, start, stop in shards:
+        if not path.exists():
             arrays = make(start, stop)
-            _check_rows(arrays, start, stop)
-            with atomic_file(shard) as part, open(part, "wb") as file:
+            with atomic_file(path) as part, open(part, "wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
         on_shard(stop - start)
         if should_stop():
             raise KeyboardInterrupt
-    _merge_shards(folder, [_shard_path(scratch, *bound) for bound in bounds], bounds, rows)
+    return shards
 
 
-def _merge_shards(folder: Path, shards: list[Path], bounds: list[tuple[int, int]], rows: int) -> None:
+def _merge_shards(
+    folder: Path, shards: list[Shard], rows: int, leave_out: str = "", casting: Literal["no", "unsafe"] = "unsafe"
+) -> None:
+    """Write every array of the shards as one file; the first shard says its dtype and the shape of a row."""
     merged: Arrays = {}
-    for path, (start, stop) in zip(shards, bounds, strict=True):
+    for path, start, stop in shards:
         with np.load(path) as shard:
             for name in shard.files:
+                if name == leave_out:
+                    continue
                 part = shard[name]
                 if name not in merged:
                     merged[name] = np.lib.format.open_memmap(
                         folder / f"{name}.npy", mode="w+", dtype=part.dtype, shape=(rows, *part.shape[1:])
                     )
-                merged[name][start:stop] = part
+                np.copyto(merged[name][start:stop], part, casting=casting)
 
 
-def _shard_path(scratch: Path, start: int, stop: int) -> Path:
-    return scratch / f"{start:09d}-{stop:09d}.npz"
+def _make_checked(make: Make, check: Callable[[Arrays, int, int], None], start: int, stop: int) -> Arrays:
+    arrays = make(start, stop)
+    check(arrays, start, stop)
+    return arrays
 
 
 def _check_rows(arrays: Arrays, start: int, stop: int) -> None:
     for name, array in arrays.items():
         if len(array) != stop - start:
             raise ValueError(f"{name} has {len(array)} rows for the rows {start} to {stop}")
+
+
+def _check_counts(arrays: Arrays, start: int, stop: int) -> None:
+    if COUNTS not in arrays or OFFSETS in arrays:
+        raise ValueError(f"the packed arrays of the rows {start} to {stop} need {COUNTS} and bring no {OFFSETS}")
+    counts = arrays[COUNTS]
+    if counts.shape != (stop - start,) or counts.dtype.kind not in "iu" or (counts < 0).any():
+        raise ValueError(f"{COUNTS} {counts.dtype}{counts.shape} is no number of items for each row {start} to {stop}")
+    for name, array in arrays.items():
+        if name != COUNTS and len(array) != counts.sum():
+            raise ValueError(f"{name} has {len(array)} items where the rows {start} to {stop} have {counts.sum()}")

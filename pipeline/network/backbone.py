@@ -1,11 +1,13 @@
 """Backbones: an image becomes two feature maps, a shallow one at stride 16 and a deep one at stride 32.
 
 The deep map is what global descriptors are pooled from, the shallow one is where DELG's local features live.
-A backbone knows how its weights want their input: it takes pixels as they are, 0 to 255.
+A backbone knows how its weights want their input: it takes pixels as they are, 0 to 255. It also knows where in the
+image a cell of its shallow map looks.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +75,10 @@ class Backbone(nn.Module):
     """Pixels to {"shallow": (B, C16, H/16, W/16), "deep": (B, C32, H/32, W/32)}.
 
     channels: the counts C16 and C32. mean, std: the input convention of the weights, in units of 0 to 255.
-    The shallow map of the MobileNet family may be negative (linear bottlenecks); deep maps are not, or hardly.
+    signed: whether the shallow map has negative values, as in the MobileNet family, whose blocks end linear. Deep maps
+    are not negative, or hardly.
+    cell_centre_px: cell (i, j) of the shallow map looks at a field centred on the pixel (16 i + cell_centre_px, 16 j +
+    cell_centre_px), pixels counted from 0. torchvision's networks pad alike on both sides: 0.
     """
 
     mean: Tensor
@@ -89,22 +94,46 @@ class Backbone(nn.Module):
         mean, std = LiteBody.convention if taps is None else _torchvision_convention(name)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-        self.channels = _count_channels(self)
+        self.cell_centre_px = 0 if taps is not None else LiteBody.cell_centre_px
+        self.channels, self.signed = _try_out(self)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (B, 3, H, W) RGB, 0 to 255, uint8 or float; sides of at least 32, best multiples of it."""
+        return self.body(self.normalise(images))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels of 0 to 255 as the weights want them. ValueError for a side below 32."""
         if min(images.shape[-2:]) < MIN_SIDE_PX:
             raise ValueError(f"images of {tuple(images.shape[-2:])} px: the smallest side is {MIN_SIDE_PX}")
-        return self.body((images.float() - self.mean) / self.std)
+        return (images.float() - self.mean) / self.std
+
+
+class ShallowBackbone(nn.Module):
+    """The part of a backbone that makes the shallow map, for evaluation: local features need no more. Weights are shared.
+
+    (B, 3, H, W) RGB of 0 to 255  ->  (B, C16, H/16, W/16). Sides of at least 32, best multiples of 16.
+    """
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.whole = backbone
+        self.part = backbone.body.shallow if isinstance(backbone.body, LiteBody) else _cut_behind_shallow(backbone.body)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The shallow map."""
+        return self.part(self.whole.normalise(images))["shallow"]
 
 
 class LiteBody(nn.Module):
     """EfficientNet-Lite0 with its two taps: ImageNet accuracy of a ResNet-50 at a tenth of the arithmetic.
 
-    Its strided convolutions pad as TensorFlow does for even sides: sides have to be multiples of 32.
+    Its strided convolutions pad as TensorFlow does for even sides, one pixel more at the end than at the beginning:
+    sides have to be multiples of 32 (16 for the shallow map), and each of the four strides up to the shallow map moves
+    the centres: 2 (2 (2 (2 i + 1) + 1) + 1) + 1 = 16 i + 15.
     """
 
     convention = ([127.0] * 3, [128.0] * 3)
+    cell_centre_px = 15
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,15 +145,22 @@ class LiteBody(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) normalised pixels  ->  the maps at both taps, by name."""
-        net, count = self.network, len(self.network._blocks)
-        maps = {}
+        net = self.network
+        maps = self.shallow(x)
+        deep = self._run_blocks(maps["shallow"], self.shallow_block + 1, len(net._blocks))
+        return maps | {"deep": net._swish(net._bn1(net._conv_head(deep)))}
+
+    def shallow(self, x: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) normalised pixels  ->  the shallow map alone."""
+        net = self.network
         x = net._swish(net._bn0(net._conv_stem(x)))
-        for at, block in enumerate(net._blocks):
-            x = block(x, drop_connect_rate=net._global_params.drop_connect_rate * at / count)
-            if at == self.shallow_block:
-                maps["shallow"] = x
-        maps["deep"] = net._swish(net._bn1(net._conv_head(x)))
-        return maps
+        return {"shallow": self._run_blocks(x, 0, self.shallow_block + 1)}
+
+    def _run_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
+        rate = self.network._global_params.drop_connect_rate / len(self.network._blocks)
+        for at in range(start, stop):
+            x = self.network._blocks[at](x, drop_connect_rate=rate * at)
+        return x
 
 
 def build_backbone(name: str, weights: str = "none") -> Backbone:
@@ -191,6 +227,16 @@ def _torchvision_body(name: str, taps: Taps) -> nn.Module:
     return create_feature_extractor(model, {taps.shallow: "shallow", taps.deep: "deep"}, suppress_diff_warning=True)
 
 
+def _cut_behind_shallow(body: Any) -> nn.Module:
+    """torchvision's traced graph for evaluation, without all that the shallow map does not need."""
+    part = torch.fx.GraphModule(body, copy.deepcopy(body.eval_graph))
+    (output,) = (node for node in part.graph.nodes if node.op == "output")
+    output.args = ({"shallow": output.args[0]["shallow"]},)
+    part.graph.eliminate_dead_code()
+    part.recompile()
+    return part.eval()
+
+
 def _torchvision_convention(name: str) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of the input, in units of 0 to 255, as the published weights expect it."""
     preprocess = torchvision.models.get_model_weights(name).DEFAULT.transforms()
@@ -216,9 +262,9 @@ def _download_imagenet(name: str) -> Mapping[str, Tensor]:
 
 
 @torch.no_grad()
-def _count_channels(backbone: Backbone) -> dict[str, int]:
-    """The channels of both maps, found by a forward pass over a small grey image."""
+def _try_out(backbone: Backbone) -> tuple[dict[str, int], bool]:
+    """The channels of both maps, and whether the shallow one is signed, by a forward pass over a small picture."""
     backbone.eval()
-    maps = backbone(torch.full((1, 3, 64, 64), 127.0))
+    maps = backbone(torch.linspace(0.0, 255.0, 3 * 64 * 64).view(1, 3, 64, 64))
     backbone.train()
-    return {name: maps[name].shape[1] for name in STRIDES}
+    return {name: maps[name].shape[1] for name in STRIDES}, bool((maps["shallow"] < 0.0).any())

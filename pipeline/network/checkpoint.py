@@ -19,10 +19,11 @@ from pipeline.config import ModelSettings
 from pipeline.errors import PipelineError
 from pipeline.network.backbone import Backbone, load_matching, read_weights
 from pipeline.network.cosine_softmax import CosineSoftmax
+from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.landmark_network import LandmarkNetwork
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no local branch
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
 
 
@@ -51,7 +52,8 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
     head = about["head"]
     landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
     cosine_softmax = CosineSoftmax(embedding.dims, len(landmark_ids), head["kind"], head["margin"], head["scale"])
-    network = LandmarkNetwork(embedding, cosine_softmax, landmark_ids)
+    local = LocalBranch(backbone.channels["shallow"], backbone.signed) if architecture["local"] else None
+    network = LandmarkNetwork(embedding, cosine_softmax, landmark_ids, local)
     load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
     return network.eval()
 
@@ -71,7 +73,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         hint = "delete the file to train from the start"
         raise PipelineError(f"not a training state that can be trusted: {reason}", path, hint) from error
-    _refuse_future(state.get("format") if isinstance(state, dict) else None, path)
+    _refuse_other_format(state.get("format") if isinstance(state, dict) else None, path)
     return state
 
 
@@ -80,7 +82,12 @@ def _describe(network: LandmarkNetwork) -> dict[str, Any]:
     backbone = embedding.backbone
     return {
         "format": FORMAT,
-        "architecture": {"backbone": backbone.name, "pooling": embedding.pooling, "dims": embedding.dims},
+        "architecture": {
+            "backbone": backbone.name,
+            "pooling": embedding.pooling,
+            "dims": embedding.dims,
+            "local": network.local is not None,
+        },
         "input": {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()},
         "head": {"kind": head.kind, "margin": head.margin, "scale": head.scale},
         "landmark_ids": network.landmark_ids.tolist(),
@@ -94,25 +101,29 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise PipelineError("there is no network", path, "run the training stage that writes it") from None
     except ValueError as error:
         raise PipelineError(f"damaged description of a network: {error}", path, "train again with --force") from None
-    _refuse_future(about.get("format") if isinstance(about, dict) else None, path)
+    _refuse_other_format(about.get("format") if isinstance(about, dict) else None, path)
     return about
 
 
-def _refuse_future(found: object, path: Path) -> None:
+def _refuse_other_format(found: object, path: Path) -> None:
     if not isinstance(found, int):
         raise PipelineError("not a file of this pipeline: it has no format number", path, "delete it and train again")
+    if found < FORMAT:
+        raise PipelineError(
+            f"written by an older version: format {found}, this one reads {FORMAT}", path, "train again"
+        )
     if found > FORMAT:
         raise PipelineError(
-            f"written by a newer version: format {found}, this one reads up to {FORMAT}", path,
+            f"written by a newer version: format {found}, this one reads {FORMAT}", path,
             "update the pipeline, or train again with this version",
         )  # fmt: skip
 
 
 def _refuse_other(found: dict[str, Any], expected: ModelSettings, folder: Path) -> None:
-    wanted = {"backbone": expected.backbone, "pooling": expected.pooling, "dims": expected.dims}
+    wanted = {name: getattr(expected, name) for name in ("backbone", "pooling", "dims", "local")}
     for name, value in wanted.items():
         if found[name] != value:
             raise PipelineError(
                 f"a network of another architecture: {name} is {found[name]}, the settings say {value}", folder,
-                f"set models.<name>.{name} = {found[name]!r}, or train this model",
+                f"set models.<name>.{name} = {json.dumps(found[name])}, or train this model",
             )  # fmt: skip

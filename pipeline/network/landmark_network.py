@@ -1,4 +1,5 @@
-"""What training makes: an embedding network, the head that it learns by, and the landmarks that its classes are."""
+"""What training makes: an embedding network and, beside it, DELG's local branch; the heads that they learn by; and the
+landmarks that the classes are."""
 
 from __future__ import annotations
 
@@ -13,22 +14,39 @@ from torch import Tensor, nn
 from pipeline.config import ModelSettings, PhaseSettings
 from pipeline.network.backbone import build_backbone
 from pipeline.network.cosine_softmax import CosineSoftmax
+from pipeline.network.delg import LocalBranch, LocalMaps, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
 
 
 class LandmarkNetwork(nn.Module):
-    """An embedding network with its head. landmark_ids: (C,) int64, ascending: class c shows landmark_ids[c]."""
+    """An embedding network with its head, and a local branch with its own, or None.
 
-    def __init__(self, embedding: EmbeddingNetwork, head: CosineSoftmax, landmark_ids: np.ndarray):
+    landmark_ids: (C,) int64, ascending: class c shows landmark_ids[c].
+    """
+
+    def __init__(
+        self,
+        embedding: EmbeddingNetwork,
+        head: CosineSoftmax,
+        landmark_ids: np.ndarray,
+        local: LocalBranch | None = None,
+    ):
         super().__init__()
         if len(head.weight) != len(landmark_ids):
             raise ValueError(f"a head of {len(head.weight)} classes for {len(landmark_ids)} landmarks")
-        self.embedding, self.head = embedding, head
+        self.embedding, self.head, self.local = embedding, head, local
+        self.local_head = nn.Linear(local.channels, len(landmark_ids)) if local is not None else None
         self.landmark_ids = np.asarray(landmark_ids, dtype=np.int64)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) pixels  ->  (B, dims) descriptors of the embedding network, not normalised."""
         return self.embedding(images)
+
+    def classify_attended(self, maps: LocalMaps) -> Tensor:
+        """(B, C) logits of the attended local features, by a plain softmax layer of their own."""
+        assert self.local_head is not None, "this network has no local branch"
+        with torch.autocast(maps.codes.device.type, enabled=False):
+            return self.local_head(pool_attended(maps))
 
 
 def build_embedding(model: ModelSettings, seed: int) -> EmbeddingNetwork:
@@ -44,19 +62,33 @@ def build_landmark_network(
     landmark_ids: np.ndarray,
     seed: int,
     start: LandmarkNetwork | None = None,
+    local: bool = False,
 ) -> LandmarkNetwork:
-    """The embedding network with a new head for these landmarks.
+    """The embedding network with new heads for these landmarks; with a local branch, if `local`.
 
-    start: a trained network, whose directions of the landmarks that it knows go into the new head; cleaning drops
-    landmarks between two phases, and what stays need not be learnt again. Other directions are drawn from the seed.
+    start: a trained network, whose local branch goes on, as do its heads' directions of the landmarks that both know;
+    cleaning drops landmarks between two phases, and what stays need not be learnt again. All else is drawn from the seed.
     """
     with seeded(seed, "head"):
         head = CosineSoftmax(embedding.dims, len(landmark_ids), phase.head, phase.margin, phase.scale)
+    with seeded(seed, "local"):
+        branch = LocalBranch(embedding.backbone.channels["shallow"], embedding.backbone.signed) if local else None
+        network = LandmarkNetwork(embedding, head, landmark_ids, branch)
     if start is not None:
-        _, new, old = np.intersect1d(landmark_ids, start.landmark_ids, assume_unique=True, return_indices=True)
-        with torch.no_grad():
-            head.weight[torch.from_numpy(new)] = start.head.weight[torch.from_numpy(old)]
-    return LandmarkNetwork(embedding, head, landmark_ids)
+        _take_over(network, start)
+    return network
+
+
+@torch.no_grad()
+def _take_over(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
+    """Copy the local branch of `start`, and what its heads know of the landmarks that both have."""
+    _, new, old = np.intersect1d(network.landmark_ids, start.landmark_ids, assume_unique=True, return_indices=True)
+    network.head.weight[torch.from_numpy(new)] = start.head.weight[torch.from_numpy(old)]
+    if network.local is None or start.local is None or network.local_head is None or start.local_head is None:
+        return
+    network.local.load_state_dict(start.local.state_dict())
+    network.local_head.weight[torch.from_numpy(new)] = start.local_head.weight[torch.from_numpy(old)]
+    network.local_head.bias[torch.from_numpy(new)] = start.local_head.bias[torch.from_numpy(old)]
 
 
 def derive_seed(seed: int, *purpose: object) -> int:

@@ -11,6 +11,8 @@ from torch import nn
 from pipeline.config import PhaseSettings
 from pipeline.network.landmark_network import LandmarkNetwork
 
+MAX_LOCAL_NORM = 10.0
+
 
 def learning_rate(phase: PhaseSettings, step: int, steps: int) -> float:
     """The rate of step 0 <= step < steps: half a cosine from learning_rate down to min_learning_rate."""
@@ -31,6 +33,16 @@ def make_optimiser(network: LandmarkNetwork, phase: PhaseSettings) -> torch.opti
     if slow:
         groups.append({"params": slow, "lr_scale": phase.backbone_lr_scale})
     return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=phase.momentum, weight_decay=phase.weight_decay)
+
+
+def clip_local_gradients(network: LandmarkNetwork) -> None:
+    """Bring the local branch's gradients to a norm of 10 at most, as the released training of DELG does.
+
+    The squared error of an untrained decoder is far greater than all other losses. The global gradients are not touched:
+    with the branch and without it, the same descriptors are learnt.
+    """
+    if network.local is not None and network.local_head is not None:
+        torch.nn.utils.clip_grad_norm_([*network.local.parameters(), *network.local_head.parameters()], MAX_LOCAL_NORM)
 
 
 def batchnorm_layers(module: nn.Module) -> list[nn.Module]:

@@ -6,7 +6,9 @@ import csv
 import io
 from dataclasses import dataclass, field
 
-COLUMNS = ("epoch", "steps", "train_loss", "train_accuracy", "validation_loss", "validation_top1", "learning_rate")
+COLUMNS = (
+    "epoch", "steps", "train_loss", "local_loss", "train_accuracy", "validation_loss", "validation_top1", "learning_rate"
+)  # fmt: skip
 
 
 @dataclass
@@ -16,6 +18,7 @@ class Progress:
     epoch: int = 0
     step: int = 0  # within the epoch
     loss_sum: float = 0.0  # over the epoch's photographs so far
+    local_sum: float = 0.0
     correct: int = 0
     seen: int = 0
     history: list[dict[str, float | int | None]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Training of one phase: stochastic gradient descent on the cosine softmax, resumable at every step.
+"""Training of one phase: stochastic gradient descent on the cosine softmax and the local branch, resumable at every step.
 
 The recipe of Yokoo et al. 2020: SGD with momentum, a cosine schedule by iteration, weight decay on all parameters (on
 biases and BatchNorm too, as in the published code), batches of one aspect ratio. Everything random comes from (seed,
@@ -36,6 +36,7 @@ from pipeline.images.batches import (
     template_sizes,
 )
 from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
+from pipeline.network.delg import local_loss
 from pipeline.network.embedding import mixed_precision
 from pipeline.network.landmark_network import (
     LandmarkNetwork,
@@ -44,7 +45,7 @@ from pipeline.network.landmark_network import (
     derive_seed,
     seeded,
 )
-from pipeline.network.optimiser import batchnorm_layers, learning_rate, make_optimiser
+from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
 from pipeline.network.progress import COLUMNS, Progress, history_csv
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
 
@@ -83,7 +84,7 @@ def train(
         )
     landmark_ids, _ = map_classes(photographs.labels)
     embedding = build_embedding(model, seed) if start is None else copy.deepcopy(start.embedding)
-    network = build_landmark_network(embedding, phase, landmark_ids, seed, start)
+    network = build_landmark_network(embedding, phase, landmark_ids, seed, start, model.local)
     trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
     trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
     return network.cpu().eval()
@@ -182,28 +183,45 @@ class Trainer:
         self._set_modes()
         targets = self.classes[batch.rows].to(self.device)
         with seeded(self.seed, "step", self._steps_done()):  # for what networks draw: dropped paths
-            cosines = self.network.head.cosines(self._describe(batch))
+            maps = self._see(batch)
+            descriptors = self._describe(maps)
+        cosines = self.network.head.cosines(descriptors)
         loss = F.cross_entropy(self.network.head.logits(cosines, targets), targets)
-        value = loss.item()  # waits for the device: the price of stopping at the very step that goes wrong
-        if not math.isfinite(value):
-            raise self._not_finite(f"the loss is {value}", batch)
+        local = self._learn_locally(maps, targets)
+        value, local_value = torch.stack([loss, local]).tolist()  # waits for the device: to stop at the very step …
+        if not math.isfinite(value + local_value):  # … that goes wrong
+            raise self._not_finite(f"the loss is {value}, of the local branch {local_value}", batch)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + local).backward()
+        clip_local_gradients(self.network)
         self.optimiser.step()
         self.progress.step += 1
         self.progress.loss_sum += value * len(targets)
+        self.progress.local_sum += local_value * len(targets)
         self.progress.correct += int((cosines.argmax(1) == targets).sum())
         self.progress.seen += len(targets)
         return value, rate
 
-    def _describe(self, batch: LoadedBatch) -> Tensor:
-        """Descriptors of the batch; through a frozen backbone without its gradients."""
+    def _see(self, batch: LoadedBatch) -> dict[str, Tensor]:
+        """The backbone's maps of the batch; from a frozen backbone without gradients."""
         images = batch.images.to(self.device, non_blocking=True)
-        embedding = self.network.embedding
+        with (
+            mixed_precision(self.device, self.phase.precision),
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
+        ):
+            return self.network.embedding.backbone(images)
+
+    def _describe(self, maps: dict[str, Tensor]) -> Tensor:
         with mixed_precision(self.device, self.phase.precision):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                deep = embedding.backbone(images)["deep"]
-            return embedding.embed(deep)
+            return self.network.embedding.embed(maps["deep"])
+
+    def _learn_locally(self, maps: dict[str, Tensor], targets: Tensor) -> Tensor:
+        """The loss of the local branch, 0 where there is none."""
+        if self.network.local is None:
+            return torch.zeros((), device=self.device)
+        with mixed_precision(self.device, self.phase.precision):
+            seen = self.network.local(maps["shallow"])
+        return local_loss(seen, self.network.classify_attended(seen), targets)
 
     def _set_modes(self) -> None:
         self.network.train()
@@ -217,9 +235,10 @@ class Trainer:
         """Validate, add a row to the history, and save."""
         done = self.progress
         loss, top1 = self._validate()
-        row = (done.epoch + 1, self._steps_done(), done.loss_sum / done.seen, done.correct / done.seen, loss, top1)
+        means = [value / done.seen for value in (done.loss_sum, done.local_sum, done.correct)]
         rate = self.optimiser.param_groups[0]["lr"]
-        history = [*done.history, dict(zip(COLUMNS, (*row, rate), strict=True))]
+        row = (done.epoch + 1, self._steps_done(), *means, loss, top1, rate)
+        history = [*done.history, dict(zip(COLUMNS, row, strict=True))]
         self.progress = Progress(epoch=done.epoch + 1, history=history)
         self._save()
 
@@ -234,7 +253,7 @@ class Trainer:
         loss, correct = 0.0, 0
         for batch in load_batches(self.photographs.paths, plan, workers=self.workers):
             targets = self.classes[batch.rows].to(self.device)
-            logits = self.network.head(self._describe(batch))
+            logits = self.network.head(self._describe(self._see(batch)))
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += int((logits.argmax(1) == targets).sum())
         return loss / len(self.validation_rows), correct / len(self.validation_rows)

@@ -1,0 +1,217 @@
+"""Local features: keypoints with attention and a descriptor each, over an image pyramid (DELG, section 3.4).
+
+The photograph goes through the network up to the shallow map at each of several scales. Every cell is a candidate: its
+keypoint is the centre of its receptive field in pixels of the photograph, its descriptor the code at length 1. Those
+with the most attention are kept, and the scales compete for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config import LocalSettings
+from pipeline.errors import PipelineError
+from pipeline.features.local_store import LocalFeatures
+from pipeline.images.batches import LoadedBatch, PlannedBatch, available_cores, load_batches
+from pipeline.images.decode import Size
+from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
+from pipeline.network.delg import LocalBranch
+from pipeline.network.embedding import image_parallel, mixed_precision
+from pipeline.network.landmark_network import LandmarkNetwork
+
+STRIDE = STRIDES["shallow"]
+
+
+class LocalNetwork(nn.Module):
+    """What local features need of a trained network, in evaluation mode. ValueError where it has no local branch."""
+
+    def __init__(self, network: LandmarkNetwork):
+        super().__init__()
+        if network.local is None:
+            raise ValueError("this network was trained without a local branch")
+        self.shallow = ShallowBackbone(network.embedding.backbone)
+        self.branch: LocalBranch = network.local
+        self.cell_centre_px = network.embedding.backbone.cell_centre_px
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) RGB of 0 to 255  ->  codes (B, 128, h, w), attention (B, 1, h, w), both float32."""
+        maps = self.branch(self.shallow(images))
+        return maps.codes.float(), maps.attention.float()
+
+
+def extract_local(
+    network: LocalNetwork,
+    paths: Sequence[Path],
+    sizes: Sequence[Size],
+    settings: LocalSettings,
+    min_attention: float,
+    device: torch.device,
+    workers: int = 0,
+) -> list[LocalFeatures]:
+    """The local features of each photograph, at most max_features, those of most attention first.
+
+    sizes: (width, height) of the photographs as displayed, in whose pixels the points are.
+    min_attention: what a feature has to exceed; see `calibrate_attention`. A photograph may have no features at all.
+    On a CPU the bytes do not depend on cores, loading processes, batches, or on what else is asked for.
+    Raises PipelineError: an unreadable photograph, attention or codes that are not finite.
+    """
+    features: list[LocalFeatures | None] = [None] * len(paths)
+    for row, cells in _see_photographs(network, paths, sizes, settings, device, workers):
+        if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
+            raise PipelineError(
+                "attention or descriptors that are not finite", paths[row],
+                "the network has gone bad: train again at a lower learning rate, or set local.precision = 'float32'",
+            )  # fmt: skip
+        features[row] = select_features(cells, min_attention, settings.max_features)
+    return [found for found in features if found is not None]
+
+
+def calibrate_attention(
+    network: LocalNetwork,
+    paths: Sequence[Path],
+    sizes: Sequence[Size],
+    settings: LocalSettings,
+    device: torch.device,
+    workers: int = 0,
+) -> float:
+    """The attention that a share `attention_quantile` of all cells of these photographs does not exceed; 0 without any.
+
+    What values attention takes differs from network to network, by factors of hundreds: a threshold is worth nothing
+    without the network that it was found with.
+    """
+    seen = [cells.attention for _, cells in _see_photographs(network, paths, sizes, settings, device, workers)]
+    return float(np.quantile(np.concatenate(seen), settings.attention_quantile)) if seen else 0.0
+
+
+def select_features(cells: LocalFeatures, min_attention: float, count: int) -> LocalFeatures:
+    """The `count` cells of most attention among those above `min_attention`, ties by place in the list."""
+    order = np.argsort(-cells.attention, kind="stable")[:count]
+    kept = order[cells.attention[order] > min_attention]
+    return LocalFeatures(*(values[kept] for values in cells))
+
+
+def fit_size(size: Size, max_side_px: int) -> Size:
+    """(width, height) of a photograph at scale 1: its longer side at max_side_px, or as it is when it is smaller."""
+    return _whole_cells(size, min(1.0, max_side_px / max(size)))
+
+
+def _whole_cells(size: Size, factor: float) -> Size:
+    """The size times a factor, in whole cells, and 32 px at least."""
+    width, height = (max(round(side * factor / STRIDE) * STRIDE, MIN_SIDE_PX) for side in size)
+    return width, height
+
+
+def locate_cells(cells: Size, centre_px: int, scaled: Size, original: Size) -> NDArray[np.float32]:
+    """(rows * columns, 2) x, y of the centres of the cells' receptive fields, in pixels of the original, row by row.
+
+    cells: (columns, rows) of the map that a picture of size `scaled` gave. centre_px: see Backbone.cell_centre_px.
+
+    Pixels are counted from 0 at the centre of the first one, so that pixel x of a picture of width W lies at
+    (x + 0.5) w / W - 0.5 in one of width w.
+    """
+    x, y = (
+        (STRIDE * np.arange(count) + centre_px + 0.5) * (whole / part) - 0.5
+        for count, whole, part in zip(cells, original, scaled, strict=True)
+    )
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def _see_photographs(
+    network: LocalNetwork,
+    paths: Sequence[Path],
+    sizes: Sequence[Size],
+    settings: LocalSettings,
+    device: torch.device,
+    workers: int,
+) -> Iterator[tuple[int, LocalFeatures]]:
+    """(row, all cells of all scales) of every photograph, in the order of the batches."""
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = load_batches(paths, _plan(sizes, settings), workers=workers)
+    with image_parallel(device) as pool:
+        if pool is None:
+            for batch in batches:
+                yield from _see_batch(network, batch, sizes, settings, device)
+            return
+        waiting: deque[Future] = deque()
+        for batch in batches:
+            for images, rows in zip(batch.images.split(1), batch.rows.split(1), strict=True):
+                waiting.append(pool.submit(_see_batch, network, LoadedBatch(images, rows), sizes, settings, device))
+            while len(waiting) > 2 * available_cores():
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _plan(sizes: Sequence[Size], settings: LocalSettings) -> list[PlannedBatch]:
+    """Batches of photographs that are seen at one and the same size."""
+    groups: dict[Size, list[int]] = {}
+    for row, size in enumerate(sizes):
+        groups.setdefault(fit_size(size, settings.max_side_px), []).append(row)
+    return [
+        PlannedBatch(np.array(rows[start : start + settings.batch_size]), size)
+        for size, rows in groups.items()
+        for start in range(0, len(rows), settings.batch_size)
+    ]
+
+
+def _see_batch(
+    network: LocalNetwork, batch: LoadedBatch, sizes: Sequence[Size], settings: LocalSettings, device: torch.device
+) -> list[tuple[int, LocalFeatures]]:
+    """(row, all cells) of each image of a batch; one that the GPU has no memory for is halved."""
+    try:
+        return _see_images(network, batch, sizes, settings, device)
+    except torch.OutOfMemoryError as error:
+        if len(batch.rows) == 1:
+            raise PipelineError(
+                "the GPU has not enough memory for a single photograph", f"local.max_side_px = {settings.max_side_px}",
+                "lower it, or leave out the largest of local.scales",
+            ) from error  # fmt: skip
+    torch.cuda.empty_cache()
+    halves = zip(batch.images.chunk(2), batch.rows.chunk(2), strict=True)
+    return [seen for half in halves for seen in _see_batch(network, LoadedBatch(*half), sizes, settings, device)]
+
+
+@torch.inference_mode()
+def _see_images(
+    network: LocalNetwork, batch: LoadedBatch, sizes: Sequence[Size], settings: LocalSettings, device: torch.device
+) -> list[tuple[int, LocalFeatures]]:
+    rows, (height, width) = batch.rows.tolist(), batch.images.shape[-2:]
+    parts: list[list[LocalFeatures]] = [[] for _ in rows]
+    for scale in settings.scales:
+        scaled = _whole_cells((width, height), scale)
+        with mixed_precision(device, settings.precision):
+            codes, attention = network(_resize(batch.images.to(device, non_blocking=True), scaled))
+        attention = _suppress(attention, settings.suppression_cells)
+        descriptors = F.normalize(codes, dim=1).flatten(2).transpose(1, 2).cpu().numpy()
+        flat = attention.flatten(1).cpu().numpy()
+        for at, row in enumerate(rows):
+            points = locate_cells((codes.shape[-1], codes.shape[-2]), network.cell_centre_px, scaled, sizes[row])
+            scales = np.full(len(points), scale, np.float32)
+            parts[at].append(LocalFeatures(points, scales, flat[at], descriptors[at]))
+    joined = [LocalFeatures(*map(np.concatenate, zip(*part, strict=True))) for part in parts]
+    return list(zip(rows, joined, strict=True))
+
+
+def _resize(images: Tensor, size: Size) -> Tensor:
+    """The images at (width, height), averaged over areas where they shrink."""
+    if (images.shape[-1], images.shape[-2]) == size:
+        return images
+    return F.interpolate(images.float(), (size[1], size[0]), mode="bilinear", antialias=True)
+
+
+def _suppress(attention: Tensor, cells: int) -> Tensor:
+    """Attention (B, 1, h, w), 0 where a cell at most `cells` away has more."""
+    if cells == 0:
+        return attention
+    greatest = F.max_pool2d(attention, 2 * cells + 1, stride=1, padding=cells)
+    return torch.where(attention == greatest, attention, 0.0)
