@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them."""
+"""Worker processes that end with the process that started them, and worker threads that share no core."""
 
 from __future__ import annotations
 
@@ -6,9 +6,37 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
-import cv2
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container are often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads, one a core unless said, in each of which torch and OpenCV compute on that one thread.
+
+    What a job computes then depends on no other job, and not on the number of cores.
+    """
+    import cv2  # both here: a command that only asks what is fresh need not wait for them
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        # torch's setting is each thread's own: without it a new thread would multiply matrices on all cores.
+        one = partial(torch.set_num_threads, 1)
+        with ThreadPoolExecutor(threads or available_cores(), initializer=one) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def start_workers(count: int) -> ProcessPoolExecutor:
@@ -21,6 +49,8 @@ def start_workers(count: int) -> ProcessPoolExecutor:
 
 
 def _prepare_worker() -> None:
+    import cv2
+
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent alone answers it
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from pipeline.artifacts import (
 from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded, saving_on_stop, stop_asked
 from pipeline.errors import PipelineError
+from pipeline.processes import available_cores
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
 DEFAULT_CONFIG = Path("configs/demo.toml")
@@ -111,7 +111,7 @@ class Context:
     def workers(self) -> int:
         """How many processes to work with."""
         asked = self.config.runtime.workers
-        return (os.cpu_count() or 1) if asked < 0 else asked
+        return available_cores() if asked < 0 else asked
 
     def should_stop(self) -> bool:
         """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""

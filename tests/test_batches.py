@@ -16,7 +16,6 @@ from pipeline.images.batches import (
     plan_evaluation,
     plan_training_epoch,
     template_sizes,
-    worker_count,
 )
 
 SIZES = [(96, 64), (64, 64), (64, 96)]
@@ -154,8 +153,3 @@ def test_a_killed_loading_process_is_an_error_with_advice():
     plan = [PlannedBatch(np.array([0]), (64, 64))]
     with pytest.raises(PipelineError, match=r"lower runtime\.workers"):
         list(load_batches([KillsItsProcess()], plan, workers=1))
-
-
-def test_minus_one_worker_means_one_a_core():
-    assert worker_count(-1) >= 1
-    assert worker_count(0) == 0 and worker_count(3) == 3

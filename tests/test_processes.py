@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-from pipeline.processes import start_workers
+import cv2
+import torch
+
+from pipeline.processes import available_cores, one_thread_each, start_workers
 
 PARENT = """
 import time
@@ -45,6 +49,21 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     while any(_lives(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_every_thread_of_a_pool_is_told_to_compute_alone(monkeypatch):
+    """In a new thread torch says 1 and multiplies on all cores, until it is told in that thread."""
+    told, tell = {}, torch.set_num_threads
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda count: (told.update({threading.get_ident(): count}), tell(count))
+    )
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    with one_thread_each(3) as pool:
+        together = threading.Barrier(3)
+        used = set(pool.map(lambda _: (together.wait(10), threading.get_ident())[1], range(3)))
+        assert len(used) == 3 and all(told[ident] == 1 for ident in used) and cv2.getNumThreads() == 1
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+    assert available_cores() >= 1
 
 
 def _lives(pid):

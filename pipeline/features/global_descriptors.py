@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from pipeline.config import ExtractSettings
 from pipeline.errors import PipelineError
 from pipeline.images.batches import STRIDE, load_batches, plan_evaluation, template_sizes
 from pipeline.images.decode import Size
-from pipeline.network.embedding import image_parallel, mixed_precision
+from pipeline.network.embedding import mixed_precision
+from pipeline.processes import one_thread_each
 
 MIN_SCALED_SIDE_PX = 128
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def describe(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = plan_evaluation(aspect_ratios, template_sizes(settings.template), settings.batch_size)
     descriptors: np.ndarray | None = None
-    with image_parallel(device) as pool:
+    with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         for batch in load_batches(paths, plan, workers=workers):
             if pool is None:
                 raw = _describe_batch(network, batch.images, settings, device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from torch.nn import functional as F
 from pipeline.config import LocalSettings
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import LocalFeatures
-from pipeline.images.batches import LoadedBatch, PlannedBatch, available_cores, load_batches
+from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
 from pipeline.images.decode import Size
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
 from pipeline.network.delg import LocalBranch
-from pipeline.network.embedding import image_parallel, mixed_precision
+from pipeline.network.embedding import mixed_precision
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.processes import available_cores, one_thread_each
 
 STRIDE = STRIDES["shallow"]
 
@@ -137,7 +139,7 @@ def _see_photographs(
     """(row, all cells of all scales) of every photograph, in the order of the batches."""
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = load_batches(paths, _plan(sizes, settings), workers=workers)
-    with image_parallel(device) as pool:
+    with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         if pool is None:
             for batch in batches:
                 yield from _see_batch(network, batch, sizes, settings, device)

@@ -6,7 +6,6 @@ buildings are hardly squashed (Yokoo et al. 2020; worth 20 points of mAP against
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,16 +121,6 @@ def plan_evaluation(aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size
         rows = np.flatnonzero(groups == group)
         plan += [PlannedBatch(rows[at : at + batch_size], size) for at in range(0, len(rows), batch_size)]
     return plan
-
-
-def worker_count(setting: int) -> int:
-    """Loading processes for the setting runtime.workers: -1 is one for every core that this process may use."""
-    return available_cores() if setting < 0 else setting
-
-
-def available_cores() -> int:
-    """Cores that this process may use, which in a container are often fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_batches(

@@ -109,7 +109,7 @@ class Backbone(nn.Module):
 
 
 class ShallowBackbone(nn.Module):
-    """The part of a backbone that makes the shallow map, for evaluation: local features need no more. Weights are shared.
+    """The part of a backbone that makes the shallow map, for evaluation, with the same weights: less work.
 
     (B, 3, H, W) RGB of 0 to 255  ->  (B, C16, H/16, W/16). Sides of at least 32, best multiples of 16.
     """

@@ -109,9 +109,7 @@ def _refuse_other_format(found: object, path: Path) -> None:
     if not isinstance(found, int):
         raise PipelineError("not a file of this pipeline: it has no format number", path, "delete it and train again")
     if found < FORMAT:
-        raise PipelineError(
-            f"written by an older version: format {found}, this one reads {FORMAT}", path, "train again"
-        )
+        raise PipelineError(f"of an older version: format {found}, this one reads {FORMAT}", path, "train again")
     if found > FORMAT:
         raise PipelineError(
             f"written by a newer version: format {found}, this one reads {FORMAT}", path,

@@ -1,7 +1,7 @@
 """DELG's local branch: an autoencoder and an attention on the shallow map (Cao, Araujo, Sim 2020, section 3).
 
-Every cell of the shallow map becomes a local feature: its code describes it, its attention says how much it tells of the
-landmark. The branch learns beside the global descriptor, from the same photographs, and is cut off from it: the map
+Every cell of the shallow map becomes a local feature: its code describes it, its attention says how much it tells of
+the landmark. The branch learns beside the global descriptor, from the same photographs, and is cut off from it: the map
 comes in detached, so that neither the backbone nor the global descriptor notices.
 
     shallow map ─► encoder ─► codes ─► decoder ─► reconstruction ─► attention

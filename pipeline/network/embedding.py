@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from pipeline.images.batches import available_cores
 from pipeline.network.backbone import Backbone
 from pipeline.network.pooling import POOLING
 
@@ -66,21 +63,6 @@ def mixed_precision(device: torch.device, precision: str = "auto") -> AbstractCo
     """
     half = _multiplies_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
-
-
-@contextmanager
-def image_parallel(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
-    """On a CPU: a pool of a thread a core, in each of which torch computes on that one thread. None elsewhere."""
-    if device.type != "cpu":
-        yield None
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(available_cores()) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

@@ -67,7 +67,7 @@ def build_landmark_network(
     """The embedding network with new heads for these landmarks; with a local branch, if `local`.
 
     start: a trained network, whose local branch goes on, as do its heads' directions of the landmarks that both know;
-    cleaning drops landmarks between two phases, and what stays need not be learnt again. All else is drawn from the seed.
+    cleaning drops landmarks between two phases, and what stays need not be learnt again. The rest is drawn by seed.
     """
     with seeded(seed, "head"):
         head = CosineSoftmax(embedding.dims, len(landmark_ids), phase.head, phase.margin, phase.scale)

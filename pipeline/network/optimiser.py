@@ -38,8 +38,8 @@ def make_optimiser(network: LandmarkNetwork, phase: PhaseSettings) -> torch.opti
 def clip_local_gradients(network: LandmarkNetwork) -> None:
     """Bring the local branch's gradients to a norm of 10 at most, as the released training of DELG does.
 
-    The squared error of an untrained decoder is far greater than all other losses. The global gradients are not touched:
-    with the branch and without it, the same descriptors are learnt.
+    The squared error of an untrained decoder is far greater than all other losses. The global gradients stay as they
+    are: with the branch and without it, the same descriptors are learnt.
     """
     if network.local is not None and network.local_head is not None:
         torch.nn.utils.clip_grad_norm_([*network.local.parameters(), *network.local_head.parameters()], MAX_LOCAL_NORM)

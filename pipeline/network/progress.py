@@ -7,8 +7,15 @@ import io
 from dataclasses import dataclass, field
 
 COLUMNS = (
-    "epoch", "steps", "train_loss", "local_loss", "train_accuracy", "validation_loss", "validation_top1", "learning_rate"
-)  # fmt: skip
+    "epoch",
+    "steps",
+    "train_loss",
+    "local_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_top1",
+    "learning_rate",
+)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Training of one phase: stochastic gradient descent on the cosine softmax and the local branch, resumable at every step.
+"""Training of one phase: gradient descent on the cosine softmax and on the local branch, resumable at every step.
 
 The recipe of Yokoo et al. 2020: SGD with momentum, a cosine schedule by iteration, weight decay on all parameters (on
 biases and BatchNorm too, as in the published code), batches of one aspect ratio. Everything random comes from (seed,

@@ -1,0 +1,371 @@
+"""Do two photographs show one surface? Mutual matches of local features, and the affine map that most of them obey.
+
+Each step has two forms with one meaning: one pair at a time with numpy and OpenCV, the faster on a CPU, and a batch of
+pairs in torch, for a GPU. Matches are proposed by a float32 matrix product and settled in float64, so both forms, every
+device and every padding give the same matches. The maps are found by random trials, and the two forms draw different
+ones: they agree wherever a surface is clearly seen, and may differ by a few inliers where none is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.matching.blocks import ROUNDOFF, full_float32
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+DECIMALS = 6  # similarities that agree to this many decimals are ties
+MIN_INLIERS = 3  # an affine map has six unknowns: three points
+# The zoom between two views: local features are taken at scales 0.25 to 2, so one surface is found at most 8 times
+# larger in one photograph than in the other; twice that, since points are in pixels of originals of any size. Without
+# a bound the best map is often one that collapses the query onto a spot of the base where everything is within reach.
+MAX_ZOOM = 16.0
+# How much more one direction is zoomed than another: a facade seen from the front and at 75 degrees is squeezed
+# 1 / cos 75 = 4 times, as is one seen at 60 degrees from the side and at 60 from below. Features match less far.
+MAX_STRETCH = 4.0
+MIN_BREADTH = 1e-3  # locations whose breadth is less than this part of their length are a line
+CONFIDENCE = 0.99  # OpenCV draws no more when it is this sure to have drawn three inliers at least once
+REFITS = 2  # a map of three noisy points misses a few per cent of its matches; refitted to the others, it finds them
+ATTEMPTS = 2  # a map that is no view of a surface is put aside with its matches, and the rest gets a second chance
+SCORED_VALUES = 1 << 25  # residuals that a batch of trials holds at a time: 128 MiB in float32
+
+
+class Affine(NamedTuple):
+    """The map of the query onto the base, x -> matrix[:, :2] x + matrix[:, 2], and the matches that obey it.
+
+    matrix: (2, 3) float64; zeros when there is none. inliers: (m,) bool.
+    """
+
+    matrix: Doubles
+    inliers: Bools
+
+
+class AffineBatch(NamedTuple):
+    """The same of B pairs: matrices (B, 2, 3) float64, inliers (B, m) bool."""
+
+    matrices: Tensor
+    inliers: Tensor
+
+
+# ---- Match ----------------------------------------------------------------------------------------------------------
+
+
+def match_mutual(
+    queries: Floats, base: Floats, min_similarity: float, max_ratio: float | None = None
+) -> NDArray[np.int32]:
+    """The pairs (query keypoint, base keypoint) that are each other's nearest neighbour, (m, 2), by query keypoint.
+
+    queries (M, D), base (N, D): finite vectors of length 1. Similarities are inner products in float64, rounded to 6
+    decimals; ties go to the smaller row on both sides. A pair needs at least `min_similarity`; with `max_ratio` also
+    d1 <= max_ratio * d2, the Euclidean distances of the query keypoint to its nearest and second nearest (Lowe 2004).
+    A base of one keypoint has no second and passes.
+
+    The product is torch's: it runs on torch.get_num_threads() threads. Time O(M N D), memory O(M N).
+    """
+    if not len(queries) or not len(base):
+        return np.zeros((0, 2), np.int32)
+    product = torch.mm(_tensor(queries), _tensor(base).T).numpy()
+    slack = _slack(queries.shape[1])
+    near = product >= (np.maximum(product.max(1), min_similarity) - slack).astype(np.float32)[:, None]
+    near |= product >= (np.maximum(product.max(0), min_similarity) - slack).astype(np.float32)
+    rows, columns = np.divmod(np.flatnonzero(near), len(base))
+    values = _products(queries, base, rows, columns)
+    mutual = (_nearest(rows, columns, values, len(queries), len(base))[rows] == columns) & (
+        _nearest(columns, rows, values, len(base), len(queries))[columns] == rows
+    )
+    mutual &= values >= min_similarity
+    rows, columns, values = rows[mutual], columns[mutual], values[mutual]
+    if max_ratio is not None and len(base) > 1:
+        others = product[rows]
+        others[np.arange(len(rows)), columns] = -np.inf
+        second = _products(queries, base, rows, others.argmax(1))
+        distinct = _distances(values) <= max_ratio * _distances(second)
+        rows, columns = rows[distinct], columns[distinct]
+    return np.stack([rows, columns], axis=1).astype(np.int32)
+
+
+def match_mutual_batch(
+    queries: Tensor,
+    base: Tensor,
+    query_counts: Tensor,
+    base_counts: Tensor,
+    min_similarity: float,
+    max_ratio: float | None = None,
+) -> Tensor:
+    """For each query keypoint of B pairs the base keypoint that `match_mutual` pairs it with, else -1: (B, M) int64.
+
+    queries (B, M, D), base (B, N, D) float32 on one device, of which the first query_counts[b] and base_counts[b] rows
+    are keypoints and the rest finite padding. O(B M N) memory.
+    """
+    (pairs, height, width), length = queries.shape, base.shape[1]
+    partners = torch.full((pairs, height), -1, dtype=torch.int64, device=queries.device)
+    if not partners.numel() or not length:
+        return partners
+    with full_float32():
+        product = queries @ base.transpose(1, 2)
+    product.masked_fill_(_beyond(query_counts, height)[:, :, None], -torch.inf)
+    product.masked_fill_(_beyond(base_counts, length)[:, None, :], -torch.inf)
+    slack = _slack(width)
+    near = product >= product.amax(2, keepdim=True).clamp(min=min_similarity) - slack
+    near |= product >= product.amax(1, keepdim=True).clamp(min=min_similarity) - slack
+    at = near.view(-1).nonzero().view(-1)
+    flat_queries, flat_base = queries.reshape(-1, width), base.reshape(-1, width)
+    rows, columns = at // length, at // (height * length) * length + at % length  # of the flattened keypoints
+    values = _products_batch(flat_queries, flat_base, rows, columns)
+    mutual = (_nearest_batch(rows, columns, values, len(flat_queries), len(flat_base))[rows] == columns) & (
+        _nearest_batch(columns, rows, values, len(flat_base), len(flat_queries))[columns] == rows
+    )
+    mutual &= values >= min_similarity
+    rows, columns, values = rows[mutual], columns[mutual], values[mutual]
+    if max_ratio is not None:
+        others = product.view(-1, length)[rows]
+        others.scatter_(1, (columns % length)[:, None], -torch.inf)
+        value, at_second = others.max(1)
+        second = _products_batch(flat_queries, flat_base, rows, columns // length * length + at_second)
+        distinct = _distances(values) <= max_ratio * _distances(second)
+        distinct |= value == -torch.inf  # there is no second
+        rows, columns = rows[distinct], columns[distinct]
+    partners.view(-1)[rows] = columns % length
+    return partners
+
+
+def _slack(width: int) -> float:
+    """What two float32 inner products of unit vectors, equal once rounded, may be apart at most, with some to spare."""
+    return 2 * width * ROUNDOFF + 4 * 10.0**-DECIMALS
+
+
+def _tensor(values: Floats) -> Tensor:
+    """Shares memory where it can; read-only arrays, such as memmaps, are copied, since torch warns of them."""
+    return torch.from_numpy(np.require(values, np.float32, ["C", "W"]))
+
+
+def _beyond(counts: Tensor, length: int) -> Tensor:
+    return torch.arange(length, device=counts.device) >= counts[:, None]
+
+
+def _distances(similarities: Any) -> Any:
+    return (2 - 2 * similarities).clip(0) ** 0.5
+
+
+def _products(queries: Floats, base: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Doubles:
+    return np.einsum("pd,pd->p", queries[rows].astype(np.float64), base[columns].astype(np.float64)).round(DECIMALS)
+
+
+def _products_batch(queries: Tensor, base: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return (queries[rows].double() * base[columns].double()).sum(1).round(decimals=DECIMALS)
+
+
+def _nearest(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], values: Doubles, height: int, width: int
+) -> NDArray[np.int64]:
+    """The column of the greatest value in each row, ties by smaller column; `width` in rows without values."""
+    greatest, nearest = np.full(height, -np.inf), np.full(height, width)
+    np.maximum.at(greatest, rows, values)
+    best = values == greatest[rows]
+    np.minimum.at(nearest, rows[best], columns[best])
+    return nearest
+
+
+def _nearest_batch(rows: Tensor, columns: Tensor, values: Tensor, height: int, width: int) -> Tensor:
+    """The same of tensors. Maxima and minima: no order of the parallel sums can change them."""
+    greatest = values.new_full((height,), -torch.inf).scatter_reduce_(0, rows, values, "amax")
+    best = values == greatest[rows]
+    return rows.new_full((height,), width).scatter_reduce_(0, rows[best], columns[best], "amin")
+
+
+# ---- Fit ------------------------------------------------------------------------------------------------------------
+
+
+def fit_affine(
+    source: NDArray[np.floating], target: NDArray[np.floating], max_residual: float, trials: int = 1000
+) -> Affine:
+    """The affine map that most matches obey, by RANSAC (Fischler and Bolles 1981), and these matches.
+
+    source (m, 2), target (m, 2). Inliers are the matches with |A x + t - y| <= max_residual for the returned matrix,
+    which is a least-squares fit, in float64. Always the same answer to the same matches in the same order.
+
+    There is no map, and no inlier, where fewer than 3 matches agree; where their locations are a line or a spot on
+    either side (repeated locations give no support); and where the map is no view of a surface: it mirrors, zooms
+    beyond MAX_ZOOM or stretches beyond MAX_STRETCH. Points that are not finite are never inliers. Nothing raises.
+    """
+    usable = np.isfinite(np.hstack([source, target])).all(axis=1)
+    x, y = source[usable].astype(np.float64), target[usable].astype(np.float64)
+    result = Affine(np.zeros((2, 3)), np.zeros(len(source), np.bool_))
+    left = np.ones(len(x), np.bool_)
+    for _ in range(ATTEMPTS):
+        matrix = _estimate(x[left], y[left], max_residual, trials)
+        if matrix is None:
+            break
+        matrix, inliers = _refit(matrix, x, y, max_residual)
+        if _supported(x, y, inliers) and _plausible(matrix):
+            result.inliers[usable] = inliers
+            return result._replace(matrix=matrix)
+        left &= ~inliers
+    return result
+
+
+def _estimate(x: Doubles, y: Doubles, max_residual: float, trials: int) -> Doubles | None:
+    """OpenCV's map of three of the matches; its generator always starts from the same seed."""
+    if len(x) < MIN_INLIERS:
+        return None
+    matrix, _ = cv2.estimateAffine2D(
+        x, y, method=cv2.RANSAC, ransacReprojThreshold=max_residual, maxIters=trials, confidence=CONFIDENCE,
+        refineIters=0,
+    )  # fmt: skip
+    return matrix.astype(np.float64) if matrix is not None and np.isfinite(matrix).all() else None
+
+
+def _refit(matrix: Doubles, x: Doubles, y: Doubles, max_residual: float) -> tuple[Doubles, Bools]:
+    """Least squares over the inliers, again for the inliers of that, as long as none are lost; the map and its own."""
+    inliers = _obeys(matrix, x, y, max_residual)
+    for _ in range(REFITS if _supported(x, y, inliers) else 0):
+        with np.errstate(divide="ignore", invalid="ignore"):  # inliers along a line: a map that is not finite, no kept
+            refitted = _least_squares(x, y, inliers)
+            kept = _obeys(refitted, x, y, max_residual)
+        if kept.sum() < inliers.sum():
+            break
+        settled = np.array_equal(kept, inliers)
+        matrix, inliers = refitted, kept
+        if settled:
+            break
+    return matrix, inliers
+
+
+def fit_affine_batch(
+    source: Tensor, target: Tensor, valid: Tensor, max_residual: Tensor, trials: int = 1000, seed: int = 0
+) -> AffineBatch:
+    """What `fit_affine` answers, for B pairs at once, by all the trials instead of by an early stop.
+
+    source, target (B, m, 2); valid (B, m) bool: which are matches; max_residual (B,); all on one device.
+    The draws depend on the seed and on a pair's number of matches alone: neither on the device nor on the other pairs.
+    Maps that are no view of a surface are passed over as they are drawn. Ties go to the first drawn.
+    Time O(B m trials), memory O(B m + B trials).
+    """
+    x, y = source.double(), target.double()
+    usable = valid & x.isfinite().all(2) & y.isfinite().all(2)
+    x, y = x.where(usable[:, :, None], 0.0), y.where(usable[:, :, None], 0.0)
+    limits = max_residual.double().to(x.device)[:, None]
+    if not usable.any():
+        return AffineBatch(x.new_zeros(len(x), 2, 3), usable)
+    matrices = _best_trials(x, y, usable, limits, _draw(usable, trials, seed))
+    inliers = usable & _obeys(matrices, x, y, limits)
+    for _ in range(REFITS):
+        refitted = _least_squares(x, y, inliers)
+        kept = usable & _obeys(refitted, x, y, limits)
+        better = _supported(x, y, inliers) & (kept.sum(1) >= inliers.sum(1))
+        matrices = refitted.where(better[:, None, None], matrices)
+        inliers = kept.where(better[:, None], inliers)
+    found = _supported(x, y, inliers) & _plausible(matrices)
+    return AffineBatch(matrices.where(found[:, None, None], 0.0), inliers & found[:, None])
+
+
+def _draw(usable: Tensor, trials: int, seed: int) -> Tensor:
+    """Three different usable matches a trial, (B, T, 3) int64; whatever where there are fewer than three."""
+    counts = usable.sum(1)[:, None]
+    uniform = torch.rand(trials, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    first, second, third = (
+        (u * (counts - taken)).long().clamp(min=0) for taken, u in enumerate(uniform.to(usable.device).T)
+    )
+    second = second + (second >= first)
+    third = third + (third >= torch.minimum(first, second))
+    third = third + (third >= torch.maximum(first, second))
+    order = usable.int().argsort(stable=True, dim=1, descending=True)  # the usable first, in their order
+    drawn = torch.stack([first, second, third], 2).clamp(max=usable.shape[1] - 1)
+    return order.gather(1, drawn.flatten(1)).view(drawn.shape)
+
+
+def _best_trials(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, drawn: Tensor) -> Tensor:
+    """The map of the trial with the most inliers, (B, 2, 3) float64; scored in float32, about the first point."""
+    maps = _through_three(_pick(x, drawn), _pick(y, drawn))
+    sane = _plausible(maps)
+    origin = x[:, :1]  # of any size: float32 has digits for a photograph, not for where it lies
+    shifts = (maps[..., 2] + (maps[..., :2] @ origin[..., None])[..., 0]).float()
+    linear, near, far = maps[..., :2].float(), (x - origin).float(), y.float()
+    squares = (limits.float() ** 2)[..., None]
+    scores = []
+    step = max(1, SCORED_VALUES // max(1, usable.numel()))
+    for start in range(0, drawn.shape[1], step):
+        at = slice(start, start + step)
+        apart = [
+            linear[:, at, axis, 0, None] * near[:, None, :, 0]
+            + linear[:, at, axis, 1, None] * near[:, None, :, 1]
+            + (shifts[:, at, axis, None] - far[:, None, :, axis])
+            for axis in (0, 1)
+        ]
+        scores.append(((apart[0] ** 2 + apart[1] ** 2 <= squares) & usable[:, None]).sum(2))
+    trials = torch.arange(drawn.shape[1], device=x.device)
+    score = torch.cat(scores, 1).where(sane, 0) * len(trials) - trials  # all different: no tie for argmax to break
+    best = score.argmax(1)
+    return maps[torch.arange(len(x), device=x.device), best].nan_to_num(0.0, 0.0, 0.0)
+
+
+def _pick(points: Tensor, drawn: Tensor) -> Tensor:
+    """(B, T, 3, 2): the points (B, m, 2) of each draw."""
+    return points[torch.arange(len(points), device=points.device)[:, None, None], drawn]
+
+
+# ---- Maps, of arrays and of tensors alike: (..., 2, 3); points (..., m, 2); support (..., m) -------------------------
+
+
+def _through_three(x: Tensor, y: Tensor) -> Tensor:
+    """The map of three points onto three; not finite where those lie on a line."""
+    return _map(x[..., 1:, :] - x[..., :1, :], y[..., 1:, :] - y[..., :1, :], x[..., 0, :], y[..., 0, :])
+
+
+def _least_squares(x: Any, y: Any, support: Any) -> Any:
+    """The map with the least sum of squared residuals over the supporting points."""
+    x_mean, y_mean = _mean(x, support), _mean(y, support)
+    x_off, y_off = x - x_mean[..., None, :], y - y_mean[..., None, :]
+    across = x_off.swapaxes(-1, -2) * support[..., None, :]
+    return _map(across @ x_off, across @ y_off, x_mean, y_mean)
+
+
+def _map(left: Any, right: Any, x: Any, y: Any) -> Any:
+    """The map of x onto y whose linear part A solves left A^T = right; left and right (..., 2, 2), x and y (..., 2)."""
+    a, b, c, d = (left[..., at, axis, None] for at in (0, 1) for axis in (0, 1))
+    determinant = a * d - b * c
+    first = (d * right[..., 0, :] - b * right[..., 1, :]) / determinant
+    second = (a * right[..., 1, :] - c * right[..., 0, :]) / determinant
+    stack = torch.stack if isinstance(x, Tensor) else np.stack
+    return stack([first, second, y - first * x[..., :1] - second * x[..., 1:]], -1)
+
+
+def _mean(points: Any, support: Any) -> Any:
+    return (points.swapaxes(-1, -2) * support[..., None, :]).sum(-1) / support.sum(-1).clip(1)[..., None]
+
+
+def _obeys(matrix: Any, x: Any, y: Any, max_residual: Any) -> Any:
+    """Which points go to within `max_residual` of their match, (..., m) bool."""
+    apart = x @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2] - y
+    return apart[..., 0] ** 2 + apart[..., 1] ** 2 <= max_residual**2
+
+
+def _supported(x: Any, y: Any, support: Any) -> Any:
+    """Whether the points are enough, and on both sides more than a line or a spot."""
+    return (support.sum(-1) >= MIN_INLIERS) & _spans_plane(x, support) & _spans_plane(y, support)
+
+
+def _spans_plane(points: Any, support: Any) -> Any:
+    """Whether the breadth of the points, along the lesser principal axis, is more than MIN_BREADTH of their length."""
+    apart = points - _mean(points, support)[..., None, :]
+    scatter = (apart.swapaxes(-1, -2) * support[..., None, :]) @ apart
+    middle = (scatter[..., 0, 0] + scatter[..., 1, 1]) / 2
+    root = ((scatter[..., 0, 0] - scatter[..., 1, 1]) ** 2 / 4 + scatter[..., 0, 1] ** 2) ** 0.5
+    return middle - root > MIN_BREADTH**2 * (middle + root)
+
+
+def _plausible(matrix: Any) -> Any:
+    """Whether a map can be a view of a surface; False for one that is not finite."""
+    a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
+    turning = ((a + d) ** 2 + (c - b) ** 2) ** 0.5 / 2
+    mirroring = ((a - d) ** 2 + (c + b) ** 2) ** 0.5 / 2
+    most, least = turning + mirroring, turning - mirroring  # the singular values; the least < 0 when the map mirrors
+    return (least >= 1 / MAX_ZOOM) & (most <= MAX_ZOOM) & (most <= MAX_STRETCH * least)
