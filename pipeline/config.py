@@ -129,6 +129,11 @@ class LocalSettings(Settings):
     shard_rows: Positive = 512
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
+    @property
+    def feature_settings(self) -> dict[str, Any]:
+        """What of this changes the features."""
+        return self.model_dump(exclude={"model", "batch_size", "shard_rows"})
+
 
 class VerifySettings(Settings):
     """Which photographs are compared by their local features, and how."""
@@ -140,7 +145,16 @@ class VerifySettings(Settings):
     max_residual: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of an inlier, as a share of the longer side
     trials: Positive = 1000  # of RANSAC
     min_inliers: Count = 0  # the step verify counts fewer than this as none
-    shard_queries: Positive = 256
+    shard_pairs: Positive = 8192  # what a kill can cost at most
+
+    @property
+    def pair_settings(self) -> dict[str, Any]:
+        """What of this changes the inliers of a pair."""
+        return self.model_dump(include={"min_similarity", "max_ratio", "max_residual", "trials"})
+
+    def first(self, split: str) -> int:
+        """How many neighbours of a test image in this split are compared."""
+        return {"index": self.index_k, "train": self.train_k}[split]
 
 
 class CleanSettings(Settings):
@@ -151,6 +165,11 @@ class CleanSettings(Settings):
     candidates: Positive = 100  # of these, at most so many are compared
     min_inliers: Positive = 30  # that make two photographs show the same
     min_neighbours: Positive = 3  # that an image needs to stay
+
+    @property
+    def kept_settings(self) -> dict[str, Any]:
+        """What of this says which photographs stay, once they are compared."""
+        return self.model_dump(include={"min_inliers", "min_neighbours"})
 
 
 class VoteSettings(Settings):
@@ -235,32 +254,26 @@ class Config(Settings):
         return self.local.model or next((name for name, model in self.models.items() if model.local), "")
 
     @property
-    def verifies_index(self) -> bool:
-        """Whether any recipe compares test with index images."""
-        return any("verify" in steps for steps in self.rerank.recipes.values())
-
-    @property
-    def verifies_train(self) -> bool:
-        """Whether recognition compares test with train images."""
-        return self.recognition.max_inliers > 0
+    def verified_splits(self) -> list[str]:
+        """What test photographs are compared with: index when a recipe verifies, train when recognition asks."""
+        index = any("verify" in steps for steps in self.rerank.recipes.values())
+        return ["index"] * index + ["train"] * (self.recognition.max_inliers > 0)
 
     @model_validator(mode="after")
     def _check_local(self) -> Config:
         if self.local.model and self.local.model not in self.models:
             raise ValueError(f"local.model = {self.local.model} is none of the models {', '.join(self.models)}")
         users = {
-            "the step verify": self.verifies_index,
-            "recognition.max_inliers": self.verifies_train,
+            "the step verify": "index" in self.verified_splits,
+            "recognition.max_inliers": "train" in self.verified_splits,
             "clean.source = verify": self.clean.source == "verify",
         }
         asking = next((name for name, asks in users.items() if asks), "")
         if asking and not (self.local_model and self.models[self.local_model].local):
             raise ValueError(f"{asking} needs local features: set local = true in a model, and train it")
-        for split, asked, known in (
-            ("index", self.verify.index_k, self.search.index_k),
-            ("train", self.verify.train_k, self.search.train_k),
-        ):
-            if asked > known and getattr(self, f"verifies_{split}"):
+        for split in self.verified_splits:
+            asked, known = self.verify.first(split), getattr(self.search, f"{split}_k")
+            if asked > known:
                 raise ValueError(f"verify.{split}_k = {asked} needs as many neighbours: search.{split}_k is {known}")
         return self
 

@@ -38,7 +38,7 @@ def train_base(context: Context, name: str) -> None:
     train_and_save(context, model, model.base, photographs, config.seed, choose_device(config.runtime.device))
 
 
-STAGE = Stage("02_train_base", version=1, tasks=tasks)
+STAGE = Stage("02_train_base", version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -19,7 +19,7 @@ def plan(config: Config, name: str) -> Task:
     """The final network of one model."""
     model = config.models[name]
     settings = {"model": model.model_dump(exclude={"base", "weight", "weights"}), "seed": config.seed}
-    inputs = (f"02_train_base/{name}", "01_prepare_data:train.parquet", "01_prepare_data:train_clean.csv")
+    inputs = (f"02_train_base/{name}", "01_prepare_data:train.parquet", "03_clean_train_set/list:train_clean.csv")
     return Task(f"04_train_final/{name}", partial(train_final, name=name), settings, inputs, saves_on_stop=True)
 
 
@@ -35,7 +35,7 @@ def train_final(context: Context, name: str) -> None:
 
     config, model = context.config, context.config.models[name]
     table = pd.read_parquet(context.input("01_prepare_data:train.parquet"))
-    clean = read_clean_ids(context.input("01_prepare_data:train_clean.csv"))
+    clean = read_clean_ids(context.input("03_clean_train_set/list:train_clean.csv"))
     kept = table[table["id"].isin(clean)] if clean else table
     log.info("%s: %d of %d photographs (%s)", name, len(kept), len(table), "clean list" if clean else "no clean list")
     photographs = TrainingSet.from_table(kept, config.data.root)
@@ -43,7 +43,7 @@ def train_final(context: Context, name: str) -> None:
     train_and_save(context, model, model.final, photographs, config.seed, choose_device(config.runtime.device), start)
 
 
-STAGE = Stage("04_train_final", version=1, tasks=tasks)
+STAGE = Stage("04_train_final", version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -28,31 +28,19 @@ def extract_global(context: Context, name: str, split: str) -> None:
     """Write descriptors.npy, (N, D) float32, rows as in 01."""
     import pandas as pd
 
-    from pipeline.features.global_descriptors import describe
-    from pipeline.features.store import write_in_shards
+    from pipeline.features.global_descriptors import describe_split
     from pipeline.network.checkpoint import load_network
     from pipeline.network.embedding import choose_device
 
     config = context.config
     table = pd.read_parquet(context.input(f"01_prepare_data:{split}.parquet"))
-    paths = [config.data.root / path for path in table["path"]]
-    ratios = (table["height"] / table["width"]).to_numpy()
     device = choose_device(config.runtime.device)
     network = load_network(context.input(f"04_train_final/{name}"), config.models[name]).embedding.to(device)
-
-    def extract(start: int, stop: int) -> dict:
-        at = slice(start, stop)
-        return {"descriptors": describe(network, paths[at], ratios[at], config.extract, device, context.workers)}
-
-    shard_rows = config.extract.shard_rows
-    with context.progress(len(paths), f"{split} photographs") as bar:
-        write_in_shards(
-            context.folder, context.scratch, len(paths), shard_rows, extract, bar.update, context.should_stop
-        )
-    context.facts["rows"] = len(paths)
+    describe_split(context, network, table, config.data.root, config.extract, device)
+    context.facts["rows"] = len(table)
 
 
-STAGE = Stage("05_extract_global", version=1, tasks=tasks)
+STAGE = Stage("05_extract_global", version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

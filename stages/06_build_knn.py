@@ -38,7 +38,7 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
     import numpy as np
 
     from pipeline.features.ensemble import JoinedDescriptors
-    from pipeline.features.store import write_in_shards
+    from pipeline.features.store import write_at
     from pipeline.matching.knn import search
     from pipeline.network.embedding import choose_device
 
@@ -62,10 +62,7 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
             raise PipelineError(str(error), f"search.factory = {settings.factory}", hint) from error
 
     shard_rows = SHARD_ROWS if settings.factory == "Flat" else len(asked) or 1
-    with context.progress(len(asked), f"{queries} photographs") as bar:
-        write_in_shards(
-            context.folder, context.scratch, len(asked), shard_rows, neighbours, bar.update, context.should_stop
-        )
+    write_at(context, len(asked), shard_rows, neighbours, f"{queries} photographs")
     context.facts["rows"] = len(asked)
 
 

@@ -8,12 +8,15 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
 
+PAIRS = "08_verify_matches/test_train:pairs.parquet"
+
 
 def tasks(config: Config) -> list[Task]:
     """One artifact."""
     settings = {"vote": config.vote.model_dump(), "recognition": config.recognition.model_dump()}
-    inputs = ("06_build_knn/index_train", "06_build_knn/test_train", "01_prepare_data:train.parquet")
-    return [Task("09_predict_landmarks", predict_landmarks, settings, inputs)]
+    inputs = ["06_build_knn/index_train", "06_build_knn/test_train", "01_prepare_data:train.parquet"]
+    inputs += [PAIRS] if "train" in config.verified_splits else []
+    return [Task("09_predict_landmarks", predict_landmarks, settings, tuple(inputs))]
 
 
 def predict_landmarks(context: Context) -> None:
@@ -21,7 +24,8 @@ def predict_landmarks(context: Context) -> None:
     import numpy as np
     import pandas as pd
 
-    from pipeline.ranking.recognition import recognise
+    from pipeline.matching.pair_table import PairTable
+    from pipeline.ranking.recognition import recognise, weigh_votes
     from pipeline.ranking.voting import neighbour_labels, soft_vote
 
     landmarks = pd.read_parquet(context.input("01_prepare_data:train.parquet"))["landmark"].to_numpy()
@@ -35,7 +39,10 @@ def predict_landmarks(context: Context) -> None:
         voted = votes.labels >= 0
         context.facts[split] = {"photographs": len(voted), "with_landmark": int(voted.sum())}
         log.info("%s: %d landmarks predicted", split, len(np.unique(votes.labels[voted])))
-    answer = recognise(similarities, labels, **settings.recognition.model_dump())
+    weights, recognition = similarities, settings.recognition
+    if recognition.max_inliers:
+        weights = weigh_votes(weights, PairTable.read(context.input(PAIRS)).look_up(rows), recognition.max_inliers)
+    answer = recognise(weights, labels, votes=recognition.votes, ban_above=recognition.ban_above)
     pd.DataFrame(answer._asdict()).to_parquet(context.folder / "recognition.parquet", index=False)
 
 

@@ -14,6 +14,8 @@ from pipeline.runner import Context, Stage, Task, main
 if TYPE_CHECKING:
     from pipeline.ranking.voting import Votes
 
+PAIRS = "08_verify_matches/test_index:pairs.parquet"
+
 
 def tasks(config: Config) -> list[Task]:
     """One artifact a recipe; the submission's own is called recipe."""
@@ -23,22 +25,29 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, name: str, steps: Sequence[str]) -> Task:
     """The ranking by one recipe."""
     settings = {"steps": list(steps), "rerank": config.rerank.model_dump(exclude={"recipe", "rivals"})}
-    inputs = ("06_build_knn/test_index", "09_predict_landmarks:index.parquet", "09_predict_landmarks:test.parquet")
-    return Task(f"10_rerank_retrieval/{name}", partial(rerank, steps=steps), settings, inputs)
+    inputs = ["06_build_knn/test_index", "09_predict_landmarks:index.parquet", "09_predict_landmarks:test.parquet"]
+    if "verify" in steps:
+        settings["verify"] = config.verify.model_dump(include={"index_k", "min_inliers"})
+        inputs.append(PAIRS)
+    return Task(f"10_rerank_retrieval/{name}", partial(rerank, steps=steps), settings, tuple(inputs))
 
 
 def rerank(context: Context, steps: Sequence[str]) -> None:
     """Write <place>_<step>.rows.npy and .scores.npy, (Q, top_k) each, for every step."""
     import numpy as np
 
+    from pipeline.matching.pair_table import PairTable
     from pipeline.ranking.ranking import Ranking
     from pipeline.ranking.recipe import Evidence, run_recipe
 
     found = context.input("06_build_knn/test_index")
     query_votes, index_votes = (read_votes(context, split) for split in ("test", "index"))
     neighbours = Ranking(np.load(found / "rows.npy"), np.load(found / "similarities.npy"), len(index_votes.labels))
-    settings = context.config.rerank
-    evidence = Evidence(query_votes, index_votes, settings.min_confidence, settings.top_k)
+    settings, verify = context.config.rerank, context.config.verify
+    pairs = PairTable.read(context.input(PAIRS)) if "verify" in steps else None
+    evidence = Evidence(
+        query_votes, index_votes, settings.min_confidence, settings.top_k, pairs, verify.index_k, verify.min_inliers
+    )
     for place, (step, ranking) in enumerate(run_recipe(steps, neighbours, evidence)):
         np.save(context.folder / f"{place}_{step}.rows.npy", ranking.rows)
         np.save(context.folder / f"{place}_{step}.scores.npy", ranking.scores)

@@ -14,15 +14,18 @@ ROOMS = [
     "ranking",
     "report",
 ]  # each may use those before it
-GROUND = {"errors", "config", "artifacts", "processes", "console", "runner"}
+GROUND = {"errors", "config", "artifacts", "workplace", "processes", "console", "runner"}
 NUMERIC = [
     "competition/metrics",
     "network/cosine_softmax",
     "network/pooling",
     "matching/knn",
+    "matching/geometry",
+    "matching/cleaning",
     "ranking/ranking",
     "ranking/voting",
     "ranking/two_stage",
+    "ranking/verified",
     "ranking/recognition",
 ]
 

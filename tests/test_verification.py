@@ -1,7 +1,5 @@
 """Many pairs against one at a time; independence of threads, blocks and calls."""
 
-import threading
-
 import cv2
 import numpy as np
 import pytest
@@ -181,13 +179,3 @@ def test_wrong_arguments_are_refused(world):
         limits[4] = value
         with pytest.raises(ValueError, match="max_residual of pair 4"):
             verify_pairs(queries, base, pairs, limits, **SETTINGS)
-
-
-def test_every_thread_of_the_pool_is_told_to_compute_alone(world, monkeypatch):
-    told = {}
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: told.update({threading.get_ident(): count}))
-    computed = set()
-    monkeypatch.setattr(verification, "match_mutual", lambda *rest: computed.add(threading.get_ident()) or NO_MATCHES)
-    verify_pairs(*world, **SETTINGS, threads=3)
-    assert computed and threading.get_ident() not in computed
-    assert {told[thread] for thread in computed} == {1}

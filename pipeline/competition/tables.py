@@ -106,6 +106,11 @@ def write_clean_list(path: Path, clean_list: dict[int, list[str]], readable: set
                 writer.writerow((landmark, " ".join(kept)))
 
 
+def has_clean_list(root: Path, source: str) -> bool:
+    """Whether the organisers' data below `root` holds a clean list; plain folders never do."""
+    return source != "folders" and (root / CLEAN_LIST).exists()
+
+
 def read_clean_ids(path: Path) -> set[str]:
     """The train ids of a clean list that `write_clean_list` wrote; none when there was no list."""
     return {image_id for _, (images,) in read_rows(path, ("images",)) for image_id in images.split()}

@@ -14,16 +14,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import ExtractSettings
 from pipeline.errors import PipelineError
+from pipeline.features.store import Arrays, write_at
 from pipeline.images.batches import STRIDE, load_batches, plan_evaluation, template_sizes
 from pipeline.images.decode import Size
 from pipeline.network.embedding import mixed_precision
 from pipeline.processes import one_thread_each
+from pipeline.workplace import Workplace
 
 MIN_SCALED_SIDE_PX = 128
 log = logging.getLogger(__name__)
@@ -63,6 +66,28 @@ def describe(
             descriptors[batch.rows.numpy()] = raw.cpu().numpy()
     assert descriptors is not None
     return _normalise(descriptors, paths)
+
+
+def describe_split(
+    place: Workplace,
+    network: nn.Module,
+    split: pd.DataFrame,
+    root: Path,
+    settings: ExtractSettings,
+    device: torch.device,
+) -> None:
+    """Write descriptors.npy, (N, D) float32, rows as in the split's table of stage 01, in shards.
+
+    root: the data folder. Goes on behind the last shard after a kill.
+    """
+    paths = [root / path for path in split["path"]]
+    ratios = (split["height"] / split["width"]).to_numpy()
+
+    def make(start: int, stop: int) -> Arrays:
+        at = slice(start, stop)
+        return {"descriptors": describe(network, paths[at], ratios[at], settings, device, place.workers)}
+
+    write_at(place, len(paths), settings.shard_rows, make, "photographs")
 
 
 def scaled_size(size: Size, scale: float) -> Size:

@@ -7,6 +7,7 @@ with the most attention are kept, and the scales compete for it.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -14,14 +15,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.artifacts import write_json
 from pipeline.config import LocalSettings
 from pipeline.errors import PipelineError
-from pipeline.features.local_store import LocalFeatures
+from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
+from pipeline.features.store import Arrays, write_at
 from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
 from pipeline.images.decode import Size
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
@@ -29,8 +33,10 @@ from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import mixed_precision
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.processes import available_cores, one_thread_each
+from pipeline.workplace import Workplace
 
 STRIDE = STRIDES["shallow"]
+THRESHOLD = "threshold.json"
 
 
 class LocalNetwork(nn.Module):
@@ -49,6 +55,52 @@ class LocalNetwork(nn.Module):
         """(B, 3, H, W) RGB of 0 to 255  ->  codes (B, 128, h, w), attention (B, 1, h, w), both float32."""
         maps = self.branch(self.shallow(images))
         return maps.codes.float(), maps.attention.float()
+
+
+def calibrate_split(
+    place: Workplace,
+    network: LocalNetwork,
+    train: pd.DataFrame,
+    root: Path,
+    settings: LocalSettings,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Write threshold.json: the attention that a feature has to exceed, found on some photographs of train.
+
+    train: the table of stage 01; root: the data folder.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_photographs]
+    paths, sizes = _locate_photographs(train.iloc[np.sort(drawn)], root)
+    value = calibrate_attention(network, paths, sizes, settings, device, place.workers)
+    write_json(place.folder / THRESHOLD, {"min_attention": value, "photographs": len(paths)})
+
+
+def extract_split(
+    place: Workplace,
+    network: LocalNetwork,
+    split: pd.DataFrame,
+    wanted: NDArray[np.bool_],
+    root: Path,
+    settings: LocalSettings,
+    threshold: Path,
+    device: torch.device,
+) -> None:
+    """Write a `LocalStore` of the wanted (N,) photographs of a split's table of stage 01, in shards; others are empty.
+
+    root: the data folder; threshold: the folder that `calibrate_split` wrote to. Goes on behind the last shard after a
+    kill.
+    """
+    min_attention = json.loads((threshold / THRESHOLD).read_text())["min_attention"]
+    paths, sizes = _locate_photographs(split, root)
+
+    def make(start: int, stop: int) -> Arrays:
+        rows = start + np.flatnonzero(wanted[start:stop])
+        chosen = [paths[row] for row in rows], [sizes[row] for row in rows]
+        found = iter(extract_local(network, *chosen, settings, min_attention, device, place.workers))
+        return pack([next(found) if wanted[row] else NO_FEATURES for row in range(start, stop)], settings.storage)
+
+    write_at(place, len(split), settings.shard_rows, make, "photographs", ragged=True)
 
 
 def extract_local(
@@ -126,6 +178,12 @@ def locate_cells(cells: Size, centre_px: int, scaled: Size, original: Size) -> N
         for count, whole, part in zip(cells, original, scaled, strict=True)
     )
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def _locate_photographs(split: pd.DataFrame, root: Path) -> tuple[list[Path], list[Size]]:
+    """The files and the (width, height) of the photographs of a split's table of stage 01."""
+    sizes = list(zip(split["width"].tolist(), split["height"].tolist(), strict=True))
+    return [root / path for path in split["path"]], sizes
 
 
 def _see_photographs(

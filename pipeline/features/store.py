@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import atomic_file
+from pipeline.workplace import Workplace
 
 Arrays = dict[str, NDArray]
 Make = Callable[[int, int], Arrays]
@@ -70,6 +71,15 @@ def write_ragged_in_shards(
     packed = [Shard(path, int(offsets[start]), int(offsets[stop])) for path, start, stop in shards]
     _merge_shards(folder, packed, int(offsets[-1]), leave_out=COUNTS, casting="no")
     np.save(folder / f"{OFFSETS}.npy", offsets)
+
+
+def write_at(
+    place: Workplace, rows: int, shard_rows: int, make: Make, unit: str = "rows", ragged: bool = False
+) -> None:
+    """`write_in_shards`, or its ragged form, in the folders of a running task, with a progress bar over the rows."""
+    write = write_ragged_in_shards if ragged else write_in_shards
+    with place.progress(rows, unit) as bar:
+        write(place.folder, place.scratch, rows, shard_rows, make, bar.update, place.should_stop)
 
 
 def _make_shards(

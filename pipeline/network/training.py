@@ -13,10 +13,8 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,6 +46,7 @@ from pipeline.network.landmark_network import (
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
 from pipeline.network.progress import COLUMNS, Progress, history_csv
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
+from pipeline.workplace import Workplace
 
 STATE, HISTORY = "state.pt", "history.csv"
 OnStep = Callable[[int, int, float, float], None]  # step, steps, loss, learning rate
@@ -88,19 +87,6 @@ def train(
     trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
     trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
     return network.cpu().eval()
-
-
-class Workplace(Protocol):
-    """Where a phase is trained: what goes into `folder` is published, what lies in `scratch` survives a kill."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def scratch(self) -> Path: ...
-    @property
-    def workers(self) -> int: ...
-    def steps(self) -> AbstractContextManager[OnStep]: ...
-    def should_stop(self) -> bool: ...
 
 
 def train_and_save(

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.two_stage import LandmarkGroups, group_by_landmark, insert_step, sort_step
+from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Votes
 
 
@@ -16,12 +18,16 @@ class Evidence:
     """What the steps know beside the ranking itself, and their settings.
 
     query_votes, index_votes: landmarks and confidences by soft voting, of Q queries and N index images.
+    pairs: the inliers of compared pairs; the step verify cannot do without.
     """
 
     query_votes: Votes
     index_votes: Votes
     min_confidence: float = 0.6
     top_k: int = 100
+    pairs: PairTable | None = None
+    verify_first: int = 100
+    min_inliers: int = 0
 
     @cached_property
     def groups(self) -> LandmarkGroups:
@@ -43,8 +49,16 @@ def _insert(ranking: Ranking, evidence: Evidence) -> Ranking:
     )
 
 
+def _verify(ranking: Ranking, evidence: Evidence) -> Ranking:
+    if evidence.pairs is None:
+        raise ValueError("the step verify needs the inliers of compared pairs")
+    inliers = evidence.pairs.look_up(ranking.rows)
+    return verify_step(ranking, inliers, evidence.verify_first, evidence.min_inliers)
+
+
 STEPS: dict[str, Callable[[Ranking, Evidence], Ranking]] = {
     "knn": lambda ranking, evidence: ranking.top(evidence.top_k),
+    "verify": _verify,
     "sort": _sort,
     "insert": _insert,
 }

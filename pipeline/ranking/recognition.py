@@ -20,11 +20,22 @@ class Recognition(NamedTuple):
 def recognise(weights: Floats, labels: Labels, *, votes: int = 3, ban_above: int = 0) -> Recognition:
     """The landmark of each test image by soft voting of its training neighbours, distractors banned.
 
-    weights (Q, k): what each neighbour's vote is worth, nearest first: its cosine, or any sum of kinds of evidence,
-    such as cosine + min(70, inliers) / 70. labels (Q, k): -1 = no neighbour. ban_above: see `ban_frequent`.
+    weights (Q, k): what each neighbour's vote is worth, nearest first: its cosine, or what `weigh_votes` gives.
+    labels (Q, k): -1 = no neighbour. ban_above: see `ban_frequent`.
     """
     winners = soft_vote(weights, labels, votes)
     return Recognition(winners.labels, ban_frequent(winners.labels, winners.confidences, ban_above))
+
+
+def weigh_votes(similarities: Floats, inliers: NDArray[np.integer], max_inliers: int) -> Floats:
+    """What each neighbour's vote is worth: similarity + min(inliers, max_inliers) / max_inliers, (Q, k) float32.
+
+    (Yokoo et al. 2020, released code, with the cosine in place of 1 - squared distance.) inliers: (Q, k), 0 for pairs
+    that were not compared. max_inliers: where more say no more; above 0.
+    """
+    if max_inliers < 1:
+        raise ValueError(f"max_inliers={max_inliers}; 1 or more is needed")
+    return (similarities + np.minimum(inliers, max_inliers) / max_inliers).astype(np.float32)
 
 
 def ban_frequent(labels: Labels, scores: Floats, ban_above: int) -> Floats:

@@ -1,0 +1,94 @@
+"""Compared pairs of photographs as a table: query row, split, row, matches, inliers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import VerifySettings
+from pipeline.features.store import Arrays, write_in_shards
+from pipeline.matching.verification import FeatureRows, verify_pairs
+from pipeline.workplace import Workplace
+
+PAIRS = "pairs.parquet"
+
+
+def verify_split(
+    place: Workplace,
+    queries: FeatureRows,
+    base: FeatureRows,
+    pairs: NDArray[np.integer],
+    longer_sides: NDArray[np.number],
+    split: str,
+    settings: VerifySettings,
+    device: torch.device,
+) -> NDArray[np.int32]:
+    """The inliers (P,) of the pairs (P, 2) of query and base rows, also written with the matches as pairs.parquet.
+
+    longer_sides: (N,) px of the base photographs, of which `max_residual` is a share. split: what the base is. Goes on
+    behind the last shard after a kill.
+    """
+    limits = settings.max_residual * longer_sides
+
+    def make(start: int, stop: int) -> Arrays:
+        asked = pairs[start:stop]
+        found = verify_pairs(
+            queries, base, asked, limits[asked[:, 1]],
+            min_similarity=settings.min_similarity,
+            max_ratio=settings.max_ratio if settings.max_ratio < 1.0 else None,
+            trials=settings.trials,
+            device=None if device.type == "cpu" else device,
+        )  # fmt: skip
+        return found._asdict()
+
+    with place.progress(len(pairs), "pairs") as bar:
+        write_in_shards(
+            place.scratch, place.scratch, len(pairs), settings.shard_pairs, make, bar.update, place.should_stop
+        )
+    counts = {name: np.load(place.scratch / f"{name}.npy") for name in ("matches", "inliers")}
+    query, row = (pairs[:, side].astype(np.int32) for side in (0, 1))
+    table = pd.DataFrame({"query": query, "split": split, "row": row, **counts}).astype({"split": "category"})
+    table.to_parquet(place.folder / PAIRS, index=False)
+    return counts["inliers"]
+
+
+def list_neighbours(rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The pairs (P, 2) of query and neighbour of the lists rows (Q, k), -1 = none, in their order."""
+    queries, places = np.nonzero(rows >= 0)
+    return np.stack([queries, rows[queries, places]], axis=1).astype(np.int64)
+
+
+class PairTable:
+    """The inliers of compared pairs, looked up by query and row."""
+
+    def __init__(self, queries: NDArray[np.integer], rows: NDArray[np.integer], inliers: NDArray[np.integer]):
+        """All (P,); a pair at most once."""
+        keys = _key(queries, rows)
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._inliers = keys[order], inliers[order].astype(np.int32)
+
+    @classmethod
+    def read(cls, path: Path) -> PairTable:
+        """The table that `verify_split` wrote."""
+        table = pd.read_parquet(path, columns=["query", "row", "inliers"])
+        return cls(table["query"].to_numpy(), table["row"].to_numpy(), table["inliers"].to_numpy())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def look_up(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
+        """The inliers of the rows (Q, K) in each query's list, (Q, K) int32; 0 where a pair was not compared."""
+        if len(self) == 0:
+            return np.zeros(rows.shape, np.int32)
+        keys = _key(np.arange(len(rows))[:, None], rows)
+        at = np.searchsorted(self._keys, keys).clip(max=len(self) - 1)
+        return np.where((self._keys[at] == keys) & (rows >= 0), self._inliers[at], 0)
+
+
+def _key(queries: NDArray[np.integer], rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    """One number a pair."""
+    return (queries.astype(np.int64) << 32) + rows
