@@ -128,7 +128,7 @@ def pass_on(context: Context) -> None:
     context.facts |= pass_clean_list_on(context.folder, context.input(GIVEN), train, source)
 
 
-STAGE = Stage(NAME, version=1, tasks=tasks)
+STAGE = Stage("03_clean_train_set", version=1, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -5,20 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import digest_file, read_manifest, write_json
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, load_stages, main
 
+SPLITS = ("test", "index", "train")
+CLEANED, VERIFIED = "03_clean_train_set/list", "08_verify_matches/test_index:pairs.parquet"
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.report.local_report import VerifiedRun
+
 
 def tasks(config: Config) -> list[Task]:
     """One artifact."""
+    local = [f"07_extract_local/{config.local_model}/{split}" for split in ("test", "index")]
+    compared = (*local, VERIFIED) if "index" in config.verified_splits else ()
     inputs = (
         *(f"10_rerank_retrieval/{name}" for name in config.rerank.recipes),
         "09_predict_landmarks:recognition.parquet",
         "11_write_submissions",
-        *(f"01_prepare_data:{name}" for name in ("index.parquet", "test.parquet", "rejected.csv")),
+        *(f"01_prepare_data:{name}" for name in ("index.parquet", "test.parquet", "train.parquet", "rejected.csv")),
+        CLEANED,
+        *compared,
     )
     return [Task("12_evaluate", evaluate, {}, inputs, lambda: digest_solutions(config))]
 
@@ -42,7 +55,7 @@ def evaluate(context: Context) -> None:
     from pipeline.report.summary import describe_scores, measure_retrieval
 
     config = context.config
-    test, index = (pd.read_parquet(context.input(f"01_prepare_data:{name}.parquet")) for name in ("test", "index"))
+    test, index, train = (pd.read_parquet(context.input(f"01_prepare_data:{name}.parquet")) for name in SPLITS)
     rejected = pd.read_csv(context.input("01_prepare_data:rejected.csv"), dtype=str, keep_default_na=False)
     ids = test["id"].tolist(), rejected.loc[rejected["split"] == "test", "id"].tolist()
     answers = pd.read_parquet(context.input("09_predict_landmarks:recognition.parquet"))
@@ -52,11 +65,17 @@ def evaluate(context: Context) -> None:
     metrics = {
         "retrieval": measure_retrieval(rankings, retrieval),
         "recognition": score_recognition(answers["labels"].to_numpy(), answers["scores"].to_numpy(), recognition),
+        "cleaning": count_cleaned(context),
         "photographs": {"test": len(test), "index": len(index)},
         "seconds": collect_seconds(context),
     }
     write_json(context.folder / "metrics.json", metrics)
-    page = render_report(Run(config.run, config.data.root, test, index, rankings, retrieval), metrics)
+    support = context.input(CLEANED) / "support.parquet"
+    run = Run(
+        config.run, config.data.root, test, index, rankings, retrieval,
+        train, pd.read_parquet(support) if support.exists() else None, load_verified(context, index),
+    )  # fmt: skip
+    page = render_report(run, metrics)
     (context.folder / "report.html").write_text(page, encoding="utf-8")
     for task, found in (("retrieval", retrieval), ("recognition", recognition)):
         if not found:
@@ -70,6 +89,27 @@ def load_rankings(context: Context, name: str, steps: Sequence[str]) -> list:
 
     folder = context.input(f"10_rerank_retrieval/{name}")
     return [(step, np.load(folder / f"{place}_{step}.rows.npy")) for place, step in enumerate(steps)]
+
+
+def load_verified(context: Context, index: pd.DataFrame) -> VerifiedRun | None:
+    """The compared pairs of test and index with their features, where there are any."""
+    import pandas as pd
+
+    from pipeline.features.local_store import LocalStore
+    from pipeline.report.local_report import VerifiedRun
+
+    config = context.config
+    if "index" not in config.verified_splits:
+        return None
+    pairs = pd.read_parquet(context.input(VERIFIED))
+    queries, base = (LocalStore(context.input(f"07_extract_local/{config.local_model}/{s}")) for s in ("test", "index"))
+    return VerifiedRun(pairs, queries, base, index[["width", "height"]].max(axis=1).to_numpy(), config.verify)
+
+
+def count_cleaned(context: Context) -> dict[str, int]:
+    """How many train photographs the cleaning kept and dropped."""
+    manifest = read_manifest(context.input(CLEANED))
+    return {name: manifest.facts[name] for name in ("kept", "dropped", "landmarks")} if manifest else {}
 
 
 def collect_seconds(context: Context) -> dict[str, float]:

@@ -182,6 +182,31 @@ def test_a_photograph_twice_as_large_has_the_same_features_in_its_own_pixels(lit
     assert same_bytes(once[1:], twice[1:])
 
 
+class Watched(nn.Module):
+    """In place of a network: keeps the pictures that it is shown."""
+
+    cell_centre_px = 0
+
+    def forward(self, images):
+        self.seen = images.float()
+        return torch.ones(1, 128, 2, 2), torch.ones(1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_scaling_moves_nothing_and_shrinking_averages(scale, tmp_path):
+    side = round(64 / scale)
+    ramp = np.linspace(20, 220, side)  # left to right
+    stripes = 30 * np.tile([[-1], [1]], (side // 2, 1)) if scale < 1 else 0  # a pixel each, gone when they are averaged
+    picture = np.rint(ramp + stripes + np.zeros((side, side)))[..., None].repeat(3, axis=2)
+    network = Watched()
+    extract(network, [write(tmp_path / "ramp.png", picture.astype(np.uint8))], settings_of(scales=[scale]))
+    assert network.seen.shape == (1, 3, 64, 64)
+    places = (np.arange(64) + 0.5) / scale - 0.5  # where the pixels come from
+    expected = np.interp(places, np.arange(side), ramp)
+    seen = network.seen.numpy()[..., 2:-2, 2:-2]
+    assert np.abs(seen - expected[2:-2]).max() < 1
+
+
 @pytest.mark.parametrize(
     ("centre_px", "xs", "ys"), [(15, [30.5, 62.5, 94.5], [77.0, 157.0]), (0, [0.5, 32.5, 64.5], [2.0, 82.0])]
 )

@@ -66,7 +66,7 @@ def render_query(
     strips = []
     for step in steps:
         cells = [
-            _render_cell(index, row, row in good, row not in found_first)
+            render_cell(index, row, row in good, row not in found_first)
             for row in step.rows[query, :PLACES].tolist()
             if row >= 0
         ]
@@ -78,10 +78,11 @@ def render_query(
     return f"<section>{figure}<div>{''.join(strips)}</div></section>"
 
 
-def _render_cell(index: Photographs, row: int, good: bool, new: bool) -> str:
+def render_cell(photographs: Photographs, row: int, good: bool, new: bool = False) -> str:
+    """A small photograph in a green frame, or in a red one; marked as new if it is."""
     kind = ("good" if good else "bad") + (" new" if new else "")
-    title = escape(index.ids[row], quote=True)
-    return f"<span class='{kind}'><img src='{_thumbnail(index.paths[row], HEIGHT_PX)}' title='{title}' alt=''></span>"
+    picture, title = _thumbnail(photographs.paths[row], HEIGHT_PX), escape(photographs.ids[row], quote=True)
+    return f"<span class='{kind}'><img src='{picture}' title='{title}' alt=''></span>"
 
 
 def _thumbnail(path: Path, height_px: int) -> str:

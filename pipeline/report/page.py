@@ -21,6 +21,8 @@ figcaption { font-size: .8rem; }
 .strip b { flex: 0 0 4.2rem; font-weight: 600; font-size: .85rem; } .strip small { display: block; font-weight: 400; }
 .strip span { position: relative; flex: none; border: 3px solid var(--bad); border-radius: 4px; line-height: 0; }
 .strip span.good { border-color: var(--good); } .strip img { height: 74px; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.2rem; }
+.pairs img { width: 100%; border-radius: 4px; }
 .new::after { content: "new"; position: absolute; left: 3px; top: 3px; background: var(--new); color: #222;
   font: 600 10px/1.5 system-ui; padding: 0 4px; border-radius: 3px; }
 """

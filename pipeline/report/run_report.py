@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.competition.evaluation import Part, score_queries
 from pipeline.report.gallery import Photographs, Step, pick_queries, render_query
+from pipeline.report.local_report import VerifiedRun, render_cleaning, render_pairs
 from pipeline.report.page import render_heading, render_page, render_section, render_table
 from pipeline.report.summary import (
     RECOGNITION_COLUMNS,
@@ -31,7 +32,10 @@ GALLERY_TEXT = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the page is made of. test, index: tables of stage 01; parts: the retrieval solution by row, or nothing."""
+    """What the page is made of. test, index, train: tables of stage 01; parts: the retrieval solution, or nothing.
+
+    support: what the cleaning found, where it compared photographs; verified: the compared pairs, where there are any.
+    """
 
     name: str
     root: Path
@@ -39,6 +43,13 @@ class Run:
     index: pd.DataFrame
     rankings: Rankings
     parts: Mapping[str, Part]
+    train: pd.DataFrame | None = None
+    support: pd.DataFrame | None = None
+    verified: VerifiedRun | None = None
+
+    def photographs(self, table: pd.DataFrame) -> Photographs:
+        """The ids and files of a split's table."""
+        return Photographs(table["id"].tolist(), [self.root / path for path in table["path"]])
 
 
 def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
@@ -54,6 +65,10 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
         parts.append(render_section("Recognition", text, render_table(RECOGNITION_COLUMNS, recognition)))
     if retrieval:
         parts.append(render_section("What the steps did", GALLERY_TEXT, _render_gallery(run)))
+    if run.verified is not None and len(run.verified.pairs):
+        parts.append(render_pairs(run.verified, run.photographs(run.test), run.photographs(run.index)))
+    if run.support is not None and run.train is not None:
+        parts.append(render_cleaning(run.train, run.support, run.root))
     seconds = render_table(("stage", "seconds"), tabulate_seconds(metrics["seconds"]))
     parts.append(render_section("Time", "What each stage took when it last ran.", seconds))
     return render_page(f"Cairn: {run.name}", parts)
@@ -68,8 +83,5 @@ def _render_gallery(run: Run) -> str:
     }
     # Queries with the same photographs to find show the same landmark.
     groups = [truth[row].tobytes() if row in truth else row for row in range(len(run.test))]
-    test, index = (
-        Photographs(table["id"].tolist(), [run.root / path for path in table["path"]])
-        for table in (run.test, run.index)
-    )
+    test, index = run.photographs(run.test), run.photographs(run.index)
     return "".join(render_query(query, steps, test, index, truth[query]) for query in pick_queries(steps, groups))
