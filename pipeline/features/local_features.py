@@ -121,11 +121,6 @@ def extract_local(
     """
     features: list[LocalFeatures | None] = [None] * len(paths)
     for row, cells in _see_photographs(network, paths, sizes, settings, device, workers):
-        if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
-            raise PipelineError(
-                "attention or descriptors that are not finite", paths[row],
-                "the network has gone bad: train again at a lower learning rate, or set local.precision = 'float32'",
-            )  # fmt: skip
         features[row] = select_features(cells, min_attention, settings.max_features)
     return [found for found in features if found is not None]
 
@@ -143,7 +138,8 @@ def calibrate_attention(
     What values attention takes differs from network to network, by factors of hundreds: a threshold is worth nothing
     without the network that it was found with.
     """
-    seen = [cells.attention for _, cells in _see_photographs(network, paths, sizes, settings, device, workers)]
+    every = settings.model_copy(update={"suppression_cells": 0})
+    seen = [cells.attention for _, cells in _see_photographs(network, paths, sizes, every, device, workers)]
     return float(np.quantile(np.concatenate(seen), settings.attention_quantile)) if seen else 0.0
 
 
@@ -195,6 +191,24 @@ def _see_photographs(
     workers: int,
 ) -> Iterator[tuple[int, LocalFeatures]]:
     """(row, all cells of all scales) of every photograph, in the order of the batches."""
+    for row, cells in _see_batches(network, paths, sizes, settings, device, workers):
+        if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
+            raise PipelineError(
+                "attention or descriptors that are not finite", paths[row],
+                "the network has gone bad: train again at a lower learning rate, or set local.precision = 'float32'",
+            )  # fmt: skip
+        yield row, cells
+
+
+def _see_batches(
+    network: LocalNetwork,
+    paths: Sequence[Path],
+    sizes: Sequence[Size],
+    settings: LocalSettings,
+    device: torch.device,
+    workers: int,
+) -> Iterator[tuple[int, LocalFeatures]]:
+    """The same, not looked at: on a CPU each photograph alone on a thread, elsewhere batches."""
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = load_batches(paths, _plan(sizes, settings), workers=workers)
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
@@ -274,4 +288,4 @@ def _suppress(attention: Tensor, cells: int) -> Tensor:
     if cells == 0:
         return attention
     greatest = F.max_pool2d(attention, 2 * cells + 1, stride=1, padding=cells)
-    return torch.where(attention == greatest, attention, 0.0)
+    return torch.where(attention < greatest, 0.0, attention)  # and what is not a number stays so

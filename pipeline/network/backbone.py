@@ -129,7 +129,8 @@ class LiteBody(nn.Module):
 
     Its strided convolutions pad as TensorFlow does for even sides, one pixel more at the end than at the beginning:
     sides have to be multiples of 32 (16 for the shallow map), and each of the four strides up to the shallow map moves
-    the centres: 2 (2 (2 (2 i + 1) + 1) + 1) + 1 = 16 i + 15.
+    the centres: 2 (2 (2 (2 i + 1) + 1) + 1) + 1 = 16 i + 15. (That is the centre of the field. Within it the ImageNet
+    weights look hardest at 16 i + 9, measured by their gradients.)
     """
 
     convention = ([127.0] * 3, [128.0] * 3)
