@@ -67,6 +67,69 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(toml, text, overrides, ex
     assert caught.value.exit_code == 2
 
 
+WITHOUT, WITH = "[models.a]\nlocal = false\n", "[models.b]\nlocal = true\n"
+VERIFIED, WEIGHED = "rerank.recipe=['knn', 'verify']", "recognition.max_inliers=70"
+
+
+@pytest.mark.parametrize(
+    ("override", "asking"),
+    [
+        (VERIFIED, "the step verify"),
+        ("rerank.rivals.s=['knn', 'verify']", "the step verify"),
+        (WEIGHED, "recognition.max_inliers"),
+        ("clean.source=verify", "clean.source = verify"),
+    ],
+)
+def test_what_needs_local_features_is_refused_without_a_model_that_has_them(toml, override, asking):
+    load_config(toml(WITHOUT))
+    with pytest.raises(PipelineError, match="local = true in a model") as caught:
+        load_config(toml(WITHOUT), [override])
+    assert asking in str(caught.value)
+    load_config(toml(WITHOUT + WITH), [override])
+
+
+@pytest.mark.parametrize("override", [VERIFIED, WEIGHED, "clean.source=verify", "clean.source=auto"])
+def test_a_model_without_local_features_cannot_be_the_one_that_is_compared(toml, override):
+    with pytest.raises(PipelineError, match="local = true"):
+        load_config(toml(WITHOUT + WITH), ["local.model=a", override])
+
+
+def test_a_model_for_local_features_that_is_none_of_the_models_is_refused(toml):
+    with pytest.raises(PipelineError, match=r"local\.model = c is none of the models a, b"):
+        load_config(toml(WITHOUT + WITH), ["local.model=c"])
+
+
+def test_the_first_model_with_a_local_branch_is_compared_unless_another_is_named(toml):
+    text = WITHOUT + WITH + "[models.c]\nlocal = true\n"
+    assert load_config(toml(text)).local_model == "b"
+    assert load_config(toml(text), ["local.model=c"]).local_model == "c"
+    assert load_config(toml(WITHOUT)).local_model == ""
+    assert load_config(toml("")).local_model == "cnn"
+
+
+def test_test_photographs_are_compared_with_the_splits_that_a_setting_asks_for(toml):
+    path = toml("")
+    assert load_config(path).verified_splits == []
+    assert load_config(path, [VERIFIED]).verified_splits == ["index"]
+    assert load_config(path, ["rerank.rivals.s=['knn', 'verify', 'sort']"]).verified_splits == ["index"]
+    assert load_config(path, [WEIGHED]).verified_splits == ["train"]
+    assert load_config(path, [VERIFIED, WEIGHED]).verified_splits == ["index", "train"]
+
+
+@pytest.mark.parametrize(("split", "override", "known"), [("index", VERIFIED, 100), ("train", WEIGHED, 10)])
+def test_more_comparisons_than_neighbours_are_refused_where_there_are_comparisons(toml, split, override, known):
+    path, other = toml(""), {VERIFIED: WEIGHED, WEIGHED: VERIFIED}[override]
+    asked = f"verify.{split}_k={known + 1}"
+    assert load_config(path, [asked, other]).verify.first(split) == known + 1
+    with pytest.raises(PipelineError) as caught:
+        load_config(path, [asked, override])
+    assert f"verify.{split}_k = {known + 1}" in str(caught.value) and f"search.{split}_k is {known}" in str(
+        caught.value
+    )
+    load_config(path, [asked, override, f"search.{split}_k={known + 1}"])
+    load_config(path, [f"verify.{split}_k={known}", override])
+
+
 def test_a_missing_file_lists_the_configurations_that_there_are(toml, tmp_path):
     toml("")
     with pytest.raises(PipelineError, match=r"some_run\.toml"):

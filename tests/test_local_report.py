@@ -1,0 +1,146 @@
+"""What the report shows of local features: which pairs, which dropped photographs, and their pictures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from photographs import write_photographs
+
+from pipeline.config import VerifySettings
+from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
+from pipeline.features.store import write_ragged_in_shards
+from pipeline.report.gallery import Photographs
+from pipeline.report.local_report import (
+    SHOWN_LANDMARKS,
+    SHOWN_SUPPORTERS,
+    VerifiedRun,
+    pick_dropped,
+    pick_pairs,
+    render_cleaning,
+    render_pairs,
+)
+
+PICTURE = "<img src='data:image/jpeg;base64,"
+
+
+def compared(*pairs):
+    return pd.DataFrame(list(pairs), columns=["query", "row", "inliers"])
+
+
+# ---- Pairs ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_pair_of_each_query_competes_and_the_better_half_is_shown_from_the_clearest_on():
+    pairs = compared((0, 5, 20), (0, 6, 90), (1, 5, 70), (1, 2, 70), (2, 8, 50), (3, 1, 40), (4, 4, 0), (5, 9, 5))
+    assert pick_pairs(pairs, 1) == [(0, 6)]
+    assert pick_pairs(pairs, 2) == pick_pairs(pairs, 9) == [(0, 6), (1, 2)]  # of five with inliers, two; ties by row
+    assert pick_pairs(pairs, 0) == []
+
+
+def test_shown_pairs_are_spread_evenly_from_the_clearest_to_the_middling():
+    pairs = compared(*((query, 100 + query, 60 - query) for query in range(20)))
+    assert [query for query, _ in pick_pairs(pairs, 4)] == [0, 3, 6, 9]
+    assert [query for query, _ in pick_pairs(pairs.sample(frac=1, random_state=1), 4)] == [0, 3, 6, 9]
+
+
+def test_no_query_is_shown_twice_and_all_pairs_are_real():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        size, count = int(rng.integers(0, 40)), int(rng.integers(1, 6))
+        pairs = compared(*zip(*(rng.integers(0, 9, size) for _ in range(3)), strict=True)).drop_duplicates(
+            ["query", "row"]
+        )
+        best = {query: group["inliers"].max() for query, group in pairs.groupby("query") if group["inliers"].max() > 0}
+        picked = pick_pairs(pairs, count)
+        known = {(query, row): found for query, row, found in pairs.itertuples(index=False)}
+        shown = [known[pair] for pair in picked]
+        assert len(picked) == min(count, max(len(best) // 2, 1), len(best))
+        assert len({query for query, _ in picked}) == len(picked)
+        assert shown == [best[query] for query, _ in picked] == sorted(shown, reverse=True)
+        assert not best or shown[0] == max(best.values())
+
+
+def test_nothing_is_shown_where_nothing_has_inliers():
+    assert pick_pairs(compared((0, 1, 0), (1, 1, 0)), 4) == []
+    assert pick_pairs(compared(), 4) == []
+
+
+@pytest.fixture
+def verified(tmp_path):
+    """Two test and two index photographs; the first of each share a surface."""
+    rng = np.random.default_rng(1)
+    paths = write_photographs(tmp_path / "photos", 4).paths
+    points, ones = rng.uniform(0, 100, (40, 2)).astype(np.float32), np.ones(40, np.float32)
+    vectors = rng.standard_normal((4, 40, DIMENSIONS)).astype(np.float32)
+    vectors[2] = vectors[0]
+    features = [LocalFeatures(points, ones, ones, descriptors) for descriptors in vectors]
+    stores = []
+    for name, some in (("test", features[:2]), ("index", features[2:])):
+        folder = tmp_path / name
+        write_ragged_in_shards(folder, folder / "s", 2, 2, lambda at, to, some=some: pack(some[at:to], "float16"))
+        stores.append(LocalStore(folder))
+    settings = VerifySettings(min_similarity=0.5, max_ratio=0.9, trials=50)
+    run = VerifiedRun(compared((0, 0, 40), (0, 1, 0), (1, 0, 0)), *stores, np.array([120, 120]), settings)
+    return run, Photographs(["a", "b"], paths[:2]), Photographs(["c", "<d>"], paths[2:])
+
+
+def test_a_pair_is_drawn_with_its_names_and_the_numbers_of_the_table(verified):
+    html = render_pairs(*verified)
+    assert html.count(PICTURE) == html.count("<figure>") == 1
+    assert "a and c, 40 inliers of 40 matches" in html
+
+
+def test_names_of_photographs_are_escaped(verified):
+    run, test, index = verified
+    html = render_pairs(
+        VerifiedRun(compared((0, 1, 1)), run.queries, run.base, run.longer_sides, run.settings), test, index
+    )
+    assert "a and &lt;d&gt;, 0 inliers of 0 matches" in html and "<d>" not in html
+
+
+def test_without_inliers_no_pair_is_drawn(verified):
+    run, test, index = verified
+    run = VerifiedRun(run.pairs[1:], run.queries, run.base, run.longer_sides, run.settings)
+    assert PICTURE not in render_pairs(run, test, index)
+
+
+def test_a_compared_photograph_that_is_gone_does_not_stop_the_report(verified):
+    verified[1].paths[0].unlink()
+    assert "a and c" in render_pairs(*verified)
+
+
+# ---- What the cleaning dropped -------------------------------------------------------------------------------------
+
+
+def support_of(supporters, kept):
+    return pd.DataFrame({"supporters": np.array(supporters, np.int32), "kept": np.array(kept, bool)})
+
+
+def test_of_each_landmark_the_least_supported_stands_beside_the_most_supported():
+    landmarks = np.array([5, 5, 8, 5, 5, 8, 8, 3, 9, 9, 5])
+    support = support_of([3, 1, 4, 5, 0, 3, 2, 0, 6, 6, 5], [1, 0, 1, 1, 0, 1, 0, 0, 1, 1, 1])
+    # 5 keeps three images, 8 and 9 two; 9 lost none, 3 kept none.
+    assert pick_dropped(landmarks, support) == [(4, [3, 10, 0]), (6, [2, 5])]
+
+
+def test_few_landmarks_and_few_supporters_are_shown():
+    landmarks = np.repeat(np.arange(SHOWN_LANDMARKS + 3), SHOWN_SUPPORTERS + 5)
+    kept = np.arange(len(landmarks)) % (SHOWN_SUPPORTERS + 5) > 1
+    picked = pick_dropped(landmarks, support_of(np.full(len(landmarks), 4), kept))
+    assert [dropped for dropped, _ in picked] == [at * (SHOWN_SUPPORTERS + 5) for at in range(SHOWN_LANDMARKS)]
+    assert {len(stayed) for _, stayed in picked} == {SHOWN_SUPPORTERS}
+
+
+def test_where_nothing_was_dropped_or_nothing_stayed_there_is_nothing_to_show():
+    for kept in ([1, 1], [0, 0]):
+        assert pick_dropped(np.array([2, 2]), support_of([1, 1], kept)) == []
+    assert pick_dropped(np.zeros(0, int), support_of([], [])) == []
+
+
+def test_dropped_photographs_stand_in_red_beside_those_that_stayed_in_green(tmp_path):
+    photographs = write_photographs(tmp_path / "train", 9)
+    paths = [path.relative_to(tmp_path).as_posix() for path in photographs.paths]
+    train = pd.DataFrame({"id": [f"i{row}" for row in range(9)], "landmark": photographs.labels, "path": paths})
+    html = render_cleaning(train, support_of([2] * 6 + [0, 2, 2], [1] * 6 + [0, 1, 1]), tmp_path)
+    assert html.count(PICTURE) == 3 and html.count("class='good'") == 2
+    assert html.index("class='bad'") < html.index("title='i6'") < html.index("class='good'") < html.index("title='i0'")
+    assert "<b>7</b>" in html and "title='i1'" not in html
