@@ -130,9 +130,16 @@ class LocalSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
+    def threshold_settings(self) -> dict[str, Any]:
+        """What of this changes the threshold of attention."""
+        names = {"max_side_px", "scales", "precision", "attention_quantile", "calibration_photographs"}
+        return self.model_dump(include=names)
+
+    @property
     def feature_settings(self) -> dict[str, Any]:
-        """What of this changes the features."""
-        return self.model_dump(exclude={"model", "batch_size", "shard_rows"})
+        """What of this changes the features, the threshold given."""
+        names = {"max_side_px", "scales", "precision", "max_features", "suppression_cells", "storage"}
+        return self.model_dump(include=names)
 
 
 class VerifySettings(Settings):

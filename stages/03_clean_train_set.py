@@ -21,14 +21,14 @@ def tasks(config: Config) -> list[Task]:
     if source != "verify":
         return [Task(f"{NAME}/list", pass_on, {"source": source}, (GIVEN, TRAIN))]
     described = config.extract.model_dump(exclude={"batch_size", "shard_rows"})
-    local, pairs = {"local": config.local.feature_settings}, config.verify.pair_settings
+    local, threshold = config.local.feature_settings, config.local.threshold_settings | {"seed": config.seed}
     nearest, kept = clean.model_dump(include={"nearest", "candidates"}), clean.kept_settings
     return [
         Task(f"{NAME}/global", extract_global, described, (base, TRAIN), saves_on_stop=True),
         Task(f"{NAME}/neighbours", pick_candidates, nearest, (f"{NAME}/global", TRAIN), saves_on_stop=True),
-        Task(f"{NAME}/threshold", calibrate, local | {"seed": config.seed}, (base, TRAIN)),
+        Task(f"{NAME}/threshold", calibrate, threshold, (base, TRAIN)),
         Task(f"{NAME}/local", extract_local, local, (base, f"{NAME}/threshold", NEAR, TRAIN), saves_on_stop=True),
-        Task(f"{NAME}/pairs", compare, pairs, (f"{NAME}/local", NEAR, TRAIN), saves_on_stop=True),
+        Task(f"{NAME}/pairs", compare, config.verify.pair_settings, (f"{NAME}/local", NEAR, TRAIN), saves_on_stop=True),
         Task(f"{NAME}/list", write_list, {"source": source} | kept, (PAIRS, TRAIN)),
     ]
 

@@ -16,7 +16,7 @@ def tasks(config: Config) -> list[Task]:
     if not splits:
         return []
     inputs = (f"04_train_final/{config.local_model}", "01_prepare_data:train.parquet")
-    settings = {"local": config.local.feature_settings, "seed": config.seed}
+    settings = {"local": config.local.threshold_settings, "seed": config.seed}
     threshold = Task(f"07_extract_local/{config.local_model}/threshold", calibrate, settings, inputs)
     return [threshold, *(plan(config, split) for split in (*splits, "test"))]
 
