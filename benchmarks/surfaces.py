@@ -47,7 +47,8 @@ def main() -> None:
     config = load_config(asked.config)
     plan = plan_demo_world(config.demo, config.seed).photographs.set_index("id")
     tables = [pd.read_parquet(asked.run / "01_prepare_data" / f"{split}.parquet") for split in ("test", "index")]
-    same, different = draw_pairs(*(plan.loc[table["id"]].reset_index() for table in tables), asked.pairs, seed=1)
+    shown, other = (plan.loc[table["id"]].reset_index() for table in tables)
+    same, different = draw_pairs(shown, other, asked.pairs, seed=1)
     pairs = np.concatenate([same, different])
     truth = np.arange(len(pairs)) < len(same)
     limits = config.verify.max_residual * tables[1][["width", "height"]].max(axis=1).to_numpy()[pairs[:, 1]]

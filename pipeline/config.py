@@ -270,13 +270,15 @@ class Config(Settings):
     def _check_local(self) -> Config:
         if self.local.model and self.local.model not in self.models:
             raise ValueError(f"local.model = {self.local.model} is none of the models {', '.join(self.models)}")
+        if self.local.model and not self.models[self.local.model].local:
+            raise ValueError(f"local.model = {self.local.model} has no local features: set local = true in it")
         users = {
             "the step verify": "index" in self.verified_splits,
             "recognition.max_inliers": "train" in self.verified_splits,
             "clean.source = verify": self.clean.source == "verify",
         }
         asking = next((name for name, asks in users.items() if asks), "")
-        if asking and not (self.local_model and self.models[self.local_model].local):
+        if asking and not self.local_model:
             raise ValueError(f"{asking} needs local features: set local = true in a model, and train it")
         for split in self.verified_splits:
             asked, known = self.verify.first(split), getattr(self.search, f"{split}_k")

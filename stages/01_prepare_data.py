@@ -62,7 +62,7 @@ def prepare(context: Context) -> None:
     names.to_csv(context.folder / "landmarks.csv", index=False)
 
 
-STAGE = Stage("01_prepare_data", version=1, tasks=tasks)
+STAGE = Stage("01_prepare_data", version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

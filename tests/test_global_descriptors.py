@@ -1,5 +1,6 @@
 """Descriptors: the published average over scales, and the same bytes however they are asked for."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -110,3 +111,13 @@ def test_scaled_sizes_are_multiples_of_32_and_not_below_128():
     assert scaled_size((800, 544), 0.75) == (576, 384)  # 600 x 408
     assert scaled_size((800, 544), 1.25) == (992, 672)  # 1000 x 680
     assert scaled_size((160, 128), 0.25) == (128, 128)
+
+
+def test_a_box_is_described_like_a_photograph_of_its_part_alone(network, tmp_path):
+    picture = np.random.default_rng(2).integers(0, 255, (150, 200, 3), dtype=np.uint8)
+    for name, part in (("whole.png", picture), ("part.png", picture[20:100, 40:160])):
+        cv2.imwrite(str(tmp_path / name), part)
+    boxes = [(40.0, 20.0, 160.0, 100.0)]
+    ratio = np.array([80 / 120])
+    found = describe(network, [tmp_path / "whole.png"], ratio, SETTINGS, CPU, boxes=boxes)
+    np.testing.assert_array_equal(found, describe(network, [tmp_path / "part.png"], ratio, SETTINGS, CPU))

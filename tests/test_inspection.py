@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.competition.tables import Split
 from pipeline.errors import PipelineError
-from pipeline.images.inspection import Limits, inspect_photographs, inspect_split, refuse_bad_data
+from pipeline.images.inspection import Limits, inspect_photographs, inspect_split, list_boxes, refuse_bad_data
 
 LIMITS = Limits(min_side_px=8, max_side_px=400, max_pixels=60_000)
 
@@ -83,5 +83,22 @@ def test_a_split_is_parted_into_photographs_and_rejected_files(folder):
 def test_an_empty_split_is_no_error(folder):
     good, bad = inspect_split(folder, Split([], []), LIMITS, 1)
     assert (len(good), len(bad)) == (0, 0)
-    assert list(good.columns) == ["id", "path", "width", "height", "bytes"]
+    assert list(good.columns) == ["id", "path", "width", "height", "bytes", "left", "top", "right", "bottom"]
     refuse_bad_data("test", good, bad, 0.0, folder)
+
+
+def test_a_box_is_clipped_to_its_photograph_and_all_counts_where_there_is_none(folder):
+    split = Split(["good", "cut", "tiny"], ["good.jpg", "cut.jpg", "tiny.jpg"], boxes={"good": (10.0, 5.5, 99.0, 30.0)})
+    good, _ = inspect_split(folder, split, LIMITS, workers=1)
+    assert good[["left", "top", "right", "bottom"]].values.tolist() == [
+        [10.0, 5.5, 40.0, 30.0],
+        [0.0, 0.0, 200.0, 200.0],
+    ]
+    assert list_boxes(good) == [(10.0, 5.5, 40.0, 30.0), (0.0, 0.0, 200.0, 200.0)]
+    assert list_boxes(good.iloc[1:]) is None
+
+
+def test_a_box_outside_its_photograph_is_refused(folder):
+    split = Split(["good"], ["good.jpg"], boxes={"good": (60.0, 0.0, 70.0, 10.0)})
+    with pytest.raises(PipelineError, match="the box of good holds less than a pixel of its 40 x 60"):
+        inspect_split(folder, split, LIMITS, workers=1)

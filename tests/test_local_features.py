@@ -15,6 +15,7 @@ from pipeline.config import LocalSettings, ModelSettings, PhaseSettings
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
     LocalNetwork,
+    View,
     calibrate_attention,
     extract_local,
     fit_size,
@@ -64,8 +65,12 @@ def write(path, picture):
     return path
 
 
+def views_of(paths):
+    return [View(path, read_header(path)) for path in paths]
+
+
 def extract(network, paths, settings=EVERYTHING, min_attention=NO_THRESHOLD, workers=0):
-    return extract_local(network, paths, [read_header(path) for path in paths], settings, min_attention, CPU, workers)
+    return extract_local(network, views_of(paths), settings, min_attention, CPU, workers)
 
 
 def settings_of(**changes):
@@ -212,7 +217,7 @@ def test_scaling_moves_nothing_and_shrinking_averages(scale, tmp_path):
 )
 def test_cells_are_located_as_by_hand(centre_px, xs, ys):
     # 48 x 32 px made of 96 x 160: pixel x at (x + 0.5) * 2 - 0.5, pixel y at (y + 0.5) * 5 - 0.5
-    points = locate_cells((3, 2), centre_px, (48, 32), (96, 160))
+    points = locate_cells((3, 2), centre_px, (48, 32), View(Path("a.jpg"), (96, 160)))
     assert points.dtype == np.float32
     assert points.tolist() == [[x, y] for y in ys for x in xs]
 
@@ -240,7 +245,7 @@ def test_points_are_in_pixels_of_the_photograph_however_small_it_was_seen(resnet
     ],
 )
 def test_photographs_are_seen_in_whole_cells(size, fitted):
-    assert fit_size(size, 1024) == fitted
+    assert fit_size(View(Path("a.jpg"), size), 1024) == fitted
 
 
 # ---- The same bytes -------------------------------------------------------------------------------------------------
@@ -332,8 +337,7 @@ def test_selected_are_those_of_most_attention_above_the_threshold_and_ties_go_to
 @pytest.mark.parametrize("quantile", [0.0, 0.25, 0.5, 0.9])
 def test_the_threshold_is_a_quantile_of_the_attention_of_all_cells(lite, photographs, quantile):
     photographs, settings = photographs[:6], settings_of(scales=[0.5, 1.0], attention_quantile=quantile)
-    sizes = [read_header(path) for path in photographs]
-    threshold = calibrate_attention(lite, photographs, sizes, settings, CPU)
+    threshold = calibrate_attention(lite, views_of(photographs), settings, CPU)
     cells = sorted(np.concatenate([features.attention for features in extract(lite, photographs, settings)]))
     at = quantile * (len(cells) - 1)
     low, high = float(cells[int(at)]), float(cells[int(np.ceil(at))])
@@ -343,14 +347,13 @@ def test_the_threshold_is_a_quantile_of_the_attention_of_all_cells(lite, photogr
 
 
 def test_without_photographs_the_threshold_is_0(lite):
-    assert calibrate_attention(lite, [], [], EVERYTHING, CPU) == 0.0
+    assert calibrate_attention(lite, [], EVERYTHING, CPU) == 0.0
 
 
 def test_suppression_does_not_change_the_threshold(lite, photographs):
-    sizes = [read_header(path) for path in photographs[:4]]
+    views = views_of(photographs[:4])
     thresholds = [
-        calibrate_attention(lite, photographs[:4], sizes, settings_of(scales=[1.0], suppression_cells=cells), CPU)
-        for cells in (0, 1)
+        calibrate_attention(lite, views, settings_of(scales=[1.0], suppression_cells=cells), CPU) for cells in (0, 1)
     ]
     assert thresholds[0] == thresholds[1] > 0
 
@@ -447,13 +450,26 @@ def test_attention_that_is_not_finite_is_refused_with_suppression_too(photograph
 
 def test_no_threshold_is_found_by_attention_that_is_not_finite(photographs):
     with pytest.raises(PipelineError, match="not finite"):
-        calibrate_attention(spoil("attention"), photographs[:1], [read_header(photographs[0])], THREE_SCALES, CPU)
+        calibrate_attention(spoil("attention"), views_of(photographs[:1]), THREE_SCALES, CPU)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_photograph_is_named(lite, tmp_path, workers):
     paths = write_photographs(tmp_path, 3).paths
-    sizes = [read_header(path) for path in paths]
     Path(paths[1]).write_bytes(b"\xff\xd8\xff")
     with pytest.raises(PipelineError, match=r"photo001\.jpg"):
-        extract_local(lite, paths, sizes, THREE_SCALES, 0.0, CPU, workers)
+        extract_local(lite, [View(path, (100, 100)) for path in paths], THREE_SCALES, 0.0, CPU, workers)
+
+
+def test_a_box_gives_the_features_of_its_part_at_the_scale_of_the_whole_in_pixels_of_the_whole(lite, facades, tmp_path):
+    picture, settings = facades[384], settings_of(scales=[0.5, 1.0, 2.0])
+    height, width = picture.shape[:2]
+    left, top, right, bottom = 64, 32, 64 + 160, 32 + 128
+    whole = write(tmp_path / "whole.png", picture)
+    part = write(tmp_path / "part.png", picture[top:bottom, left:right])
+    expected = extract(lite, [part], settings)[0]
+    boxed = View(whole, (width, height), (left + 0.25, float(top), right - 0.25, float(bottom)))  # touches these pixels
+    found = extract_local(lite, [boxed], settings, NO_THRESHOLD, CPU)[0]
+    np.testing.assert_array_equal(found.descriptors, expected.descriptors)
+    np.testing.assert_allclose(found.points, expected.points + np.array([left, top]), atol=1e-3)
+    assert fit_size(boxed._replace(size=(2 * width, 2 * height)), width) == (80, 64)  # the whole is halved: so is it

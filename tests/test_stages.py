@@ -17,6 +17,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ["--config", str(ROOT / "configs" / "smoke.toml")]
 SUBMISSIONS = ("retrieval.csv", "recognition.csv")
+TABLES = (  # what a kill anywhere must not change
+    "03_clean_train_set/list/train_clean.csv",
+    "03_clean_train_set/pairs/pairs.parquet",
+    *(f"07_extract_local/cnn/index/{name}.npy" for name in ("offsets", "points", "descriptors")),
+    *(f"08_verify_matches/test_{split}/pairs.parquet" for split in ("index", "train")),
+    *(f"11_write_submissions/{name}" for name in SUBMISSIONS),
+)
 
 
 def run(*arguments: object) -> int:
@@ -57,7 +64,9 @@ def test_a_run_leaves_two_submissions_metrics_and_a_page(smoke):
     assert all(0.0 < step["map_at_100"] <= 1.0 for step in steps)
     assert 0.0 <= metrics["recognition"]["gap"] <= metrics["recognition"]["gap_landmarks_only"] <= 1.0
     assert set(metrics["seconds"]) == {path.stem for path in (ROOT / "stages").glob("[0-9]*.py")} - {"12_evaluate"}
+    assert metrics["cleaning"]["kept"] + metrics["cleaning"]["dropped"] == 64
     page = (outputs / "12_evaluate" / "report.html").read_text()
+    assert "Surfaces found again" in page and "What the cleaning dropped" in page
     assert "knn + sort + insert" in page and "data:image/jpeg;base64," in page
 
 
@@ -100,28 +109,33 @@ def kill_when(command: list[str], appears: str, below: Path) -> None:
     process.wait()
 
 
-def test_a_run_killed_in_02_04_and_05_ends_with_the_same_bytes(smoke, tmp_path):
+def test_a_run_killed_in_every_long_stage_ends_with_the_same_bytes(smoke, tmp_path):
     arguments, outputs = smoke
-    arguments = [*arguments, f"runtime.outputs={tmp_path}", "extract.shard_rows=16"]
+    shards = ["extract.shard_rows=16", "local.shard_rows=8", "verify.shard_pairs=64"]
+    arguments = [*arguments, f"runtime.outputs={tmp_path}", *shards]
     command = [sys.executable, str(ROOT / "stages" / "run_all.py"), *arguments]
     below = tmp_path / "smoke"
     for appears in (
         "02_train_base/cnn.partial/scratch/state.pt",
+        "03_clean_train_set/local.partial/scratch/000000008-*.npz",
+        "03_clean_train_set/pairs.partial/scratch/000000064-*.npz",
         "04_train_final/cnn.partial/scratch/state.pt",
         "05_extract_global/cnn/train.partial/scratch/000000016-*.npz",
+        "07_extract_local/cnn/index.partial/scratch/000000008-*.npz",
+        "08_verify_matches/test_index.partial/scratch/000000064-*.npz",
     ):
         kill_when(command, appears, below)
         assert any(below.glob(appears)), "the kill came too late to cost anything"
     assert run(*arguments) == 0
-    for name in SUBMISSIONS:
-        expected = (outputs / "11_write_submissions" / name).read_bytes()
-        assert (below / "11_write_submissions" / name).read_bytes() == expected
+    for name in TABLES:
+        assert (below / name).read_bytes() == (outputs / name).read_bytes(), name
     assert not [path for path in below.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
 
 
 def test_a_run_killed_again_and_again_at_any_time_ends_with_the_same_bytes(smoke, tmp_path):
     _, outputs = smoke
     arguments = [*SMOKE, f"data.root={tmp_path / 'world'}", f"runtime.outputs={tmp_path}", "extract.shard_rows=8"]
+    arguments += ["local.shard_rows=4", "verify.shard_pairs=32"]
     command = [sys.executable, str(ROOT / "stages" / "run_all.py"), *arguments]
     times = np.random.default_rng(11)
     for _ in range(7):
@@ -132,9 +146,8 @@ def test_a_run_killed_again_and_again_at_any_time_ends_with_the_same_bytes(smoke
         process.kill()
         process.wait()
     assert run(*arguments) == 0
-    for name in SUBMISSIONS:
-        expected = (outputs / "11_write_submissions" / name).read_bytes()
-        assert (tmp_path / "smoke" / "11_write_submissions" / name).read_bytes() == expected
+    for name in TABLES:
+        assert (tmp_path / "smoke" / name).read_bytes() == (outputs / name).read_bytes(), name
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
 
 
@@ -144,7 +157,7 @@ def photographs(smoke, tmp_path):
     arguments, _ = smoke
     world = Path(next(argument for argument in arguments if argument.startswith("data.root=")).partition("=")[2])
     shutil.copytree(world, tmp_path / "mine", ignore=shutil.ignore_patterns("manifest.json"))
-    untrained = [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")]
+    untrained = [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")] + ["clean.source=auto"]
     mine = [
         *arguments,
         "data.source=gldv2",
@@ -183,6 +196,25 @@ def test_a_clean_list_limits_the_final_training_alone(photographs):
     assert len(landmarks[0]) == 8 and [str(landmark) for landmark in landmarks[1]] == sorted(
         lists["landmark_id"], key=int
     )
+
+
+def test_without_inliers_asked_for_nothing_is_compared(photographs):
+    arguments, _, outputs = photographs
+    plain = ["rerank.rivals={}", "recognition.max_inliers=0", "clean.source=none", "models.cnn.local=false"]
+    assert run(*arguments, *plain) == 0
+    assert not (outputs / "07_extract_local").exists() and not (outputs / "08_verify_matches").exists()
+    assert [path.name for path in (outputs / "03_clean_train_set").iterdir() if path.is_dir()] == ["list"]
+    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
+    assert metrics["cleaning"] == {"kept": 64, "dropped": 0, "landmarks": 8}
+
+
+def test_a_changed_threshold_of_the_cleaning_compares_nothing_again(smoke, capsys):
+    arguments, _ = smoke
+    assert run(*arguments, "--status", "clean.min_inliers=5") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["03_clean_train_set/pairs"].endswith("fresh")
+    assert "clean" in lines["03_clean_train_set/list"] or "min_inliers" in lines["03_clean_train_set/list"]
+    assert "stale" in lines["04_train_final/cnn"]
 
 
 def test_without_solutions_there_are_counts_and_times(photographs):
@@ -226,6 +258,8 @@ def test_plain_folders_of_photographs_run_through(tmp_path, smoke):
         (tmp_path / "mine" / path).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "mine" / path), rng.integers(0, 255, (70, 90, 3), dtype=np.uint8))
     arguments = ["data.source=folders", f"data.root={tmp_path / 'mine'}", f"runtime.outputs={tmp_path}"]
+    assert run(*SMOKE, *arguments, "clean.min_inliers=1000") == 2  # nothing would be left to train on
+    arguments.append("clean.source=none")
     assert run(*SMOKE, *arguments, "models.cnn.base.batch_size=3", "models.cnn.final.batch_size=3") == 0
     table = pd.read_csv(tmp_path / "smoke" / "11_write_submissions" / "retrieval.csv", dtype=str)
     assert table.values.tolist() == [["q", "a_b"]]
@@ -249,7 +283,8 @@ def test_a_world_without_index_or_without_test_photographs_gives_valid_files(pho
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--only", "3"], 2),
+        (["--only", "13"], 2),
+        (["models.cnn.local=false"], 2),  # the recipe verified needs local features
         (["--force", "99"], 2),
         (["--config", "configs/nowhere.toml"], 2),
         (["rerank.surprise=1"], 2),

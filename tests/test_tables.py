@@ -159,3 +159,29 @@ def test_the_digest_of_the_sources_sees_tables_names_and_sizes_but_not_times(gld
     (root / "index.csv").write_text("id\ni2\n")
     assert digest_sources(root, "gldv2")["index.csv"] != first["index.csv"]
     assert first["train_clean.csv"] == "missing"
+
+
+BOXES = "id,left,top,right,bottom\n"
+
+
+def test_boxes_belong_to_their_photographs(gldv2):
+    splits = read_gldv2(gldv2(boxes=BOXES + "q1,1,2.5,30,40\n")).splits
+    assert splits["test"].boxes == {"q1": (1.0, 2.5, 30.0, 40.0)}
+    assert splits["index"].boxes == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("q1,1,2,3", "4 cells where the first line has 5"),
+        ("q1,1,2,x,4", "is no box"),
+        ("q1,3,2,3,4", "is empty"),
+        ("q1,nan,2,3,4", "is empty"),
+        ("q1,1,2,3,4\nq1,1,2,3,4", "has two boxes"),
+        ("nobody,1,2,3,4", "no table lists"),
+    ],
+)
+def test_a_box_that_is_none_is_refused_with_its_place(gldv2, row, message):
+    with pytest.raises(PipelineError, match=message) as error:
+        read_gldv2(gldv2(boxes=f"{BOXES}{row}\n"))
+    assert "boxes.csv" in str(error.value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
 import re
 from collections import Counter
@@ -24,7 +25,8 @@ SPLITS = ("train", "index", "test")
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # no separators of paths or of submission cells, no leading dot
 # Some of these are refused, but by name, in rejected.csv.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
-CLEAN_LIST = "train_clean.csv"
+CLEAN_LIST, BOXES = "train_clean.csv", "boxes.csv"
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the photograph as displayed
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Split:
     ids: list[str]
     paths: list[str]
     landmarks: list[int] | None = None
+    boxes: dict[str, Box] = field(default_factory=dict)  # id -> the part that counts; where there is none, all counts
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,10 @@ def read_gldv2(root: Path, layout: str = "auto") -> Dataset:
     """The dataset in GLDv2's format below `root`. layout: nested (a/b/c/abc….jpg), flat (abc….jpg) or auto.
 
     Raises PipelineError with file and line for repeated ids, an id in two splits, ids that are no file names,
-    landmarks that are no numbers, and clean lists that disagree with train.csv.
+    landmarks that are no numbers, boxes that are none, and clean lists that disagree with train.csv.
     """
     _require_folder(root)
+    boxes = _read_boxes(root / BOXES)
     splits: dict[str, Split] = {}
     seen: dict[str, str] = {}
     for name in SPLITS:
@@ -70,7 +74,10 @@ def read_gldv2(root: Path, layout: str = "auto") -> Dataset:
             if nested
             else [f"{name}/{image_id}.jpg" for image_id in ids]
         )
-        splits[name] = Split(ids, paths, landmarks if name == "train" else None)
+        own = {image_id: boxes.pop(image_id) for image_id in ids if image_id in boxes}
+        splits[name] = Split(ids, paths, landmarks if name == "train" else None, own)
+    if boxes:
+        raise PipelineError(f"a box for {next(iter(boxes))}, which no table lists", root / BOXES, "correct the id")
     return Dataset(splits, _read_clean_list(root / CLEAN_LIST, splits["train"]))
 
 
@@ -124,7 +131,7 @@ def digest_sources(root: Path, source: str) -> dict[str, str]:
     """
     digests = {}
     if source != "folders":
-        for name in (*(f"{split}.csv" for split in SPLITS), CLEAN_LIST):
+        for name in (*(f"{split}.csv" for split in SPLITS), CLEAN_LIST, BOXES):
             digests[name] = hash_file(root / name) if (root / name).is_file() else "missing"
     for split in SPLITS:
         listing = hashlib.sha256()
@@ -189,6 +196,24 @@ def _read_clean_list(path: Path, train: Split) -> dict[int, list[str]]:
     if not clean:
         raise PipelineError("the clean list is empty", path, "delete the file, or fill it")
     return clean
+
+
+def _read_boxes(path: Path) -> dict[str, Box]:
+    """The boxes of boxes.csv (id,left,top,right,bottom), where there is one: queries that show more than is asked."""
+    boxes: dict[str, Box] = {}
+    if not path.exists():
+        return boxes
+    for line, (image_id, *sides) in read_rows(path, ("id", "left", "top", "right", "bottom")):
+        where = f"{path}, line {line}"
+        try:
+            left, top, right, bottom = (float(side) for side in sides)
+        except ValueError:
+            raise PipelineError(f"{','.join(sides)} is no box", where, "four numbers, in pixels") from None
+        if not (0.0 <= left < right < math.inf and 0.0 <= top < bottom < math.inf) or image_id in boxes:
+            what = "has two boxes" if image_id in boxes else f"has the box {','.join(sides)}, which is empty"
+            raise PipelineError(f"{image_id} {what}", where, "left < right and top < bottom, once a photograph")
+        boxes[image_id] = left, top, right, bottom
+    return boxes
 
 
 def _list_photographs(root: Path, split: str) -> list[str]:

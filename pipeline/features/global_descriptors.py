@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.competition.tables import Box
 from pipeline.config import ExtractSettings
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_at
 from pipeline.images.batches import STRIDE, load_batches, plan_evaluation, template_sizes
 from pipeline.images.decode import Size
+from pipeline.images.inspection import list_boxes
 from pipeline.network.embedding import mixed_precision
 from pipeline.processes import one_thread_each
 from pipeline.workplace import Workplace
@@ -39,11 +41,13 @@ def describe(
     settings: ExtractSettings,
     device: torch.device,
     workers: int = 0,
+    boxes: Sequence[Box] | None = None,
 ) -> np.ndarray:
     """(N, D) float32 descriptors of length 1, in the order of the paths.
 
     network: images (B, 3, H, W) of 0 to 255 -> (B, D), in evaluation mode on `device`.
-    aspect_ratios: (N,) height / width.
+    aspect_ratios: (N,) height / width, of the boxes where there are any. boxes: the part of each photograph that is
+    described, in its pixels; None = all of it.
     On a CPU the bytes do not depend on batch size, loading processes, number of cores, or on which rows are asked for
     together: each image goes through alone, on one thread. (Batches of other sizes pick other kernels, whose sums
     differ in the last bits.) Nor is that slower: one image's maps stay in the cache, and each core has an image.
@@ -55,7 +59,7 @@ def describe(
     plan = plan_evaluation(aspect_ratios, template_sizes(settings.template), settings.batch_size)
     descriptors: np.ndarray | None = None
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
-        for batch in load_batches(paths, plan, workers=workers):
+        for batch in load_batches(paths, plan, workers=workers, boxes=boxes):
             if pool is None:
                 raw = _describe_batch(network, batch.images, settings, device)
             else:
@@ -81,11 +85,13 @@ def describe_split(
     root: the data folder. Goes on behind the last shard after a kill.
     """
     paths = [root / path for path in split["path"]]
-    ratios = (split["height"] / split["width"]).to_numpy()
+    ratios = ((split["bottom"] - split["top"]) / (split["right"] - split["left"])).to_numpy()
+    boxes = list_boxes(split)
 
     def make(start: int, stop: int) -> Arrays:
         at = slice(start, stop)
-        return {"descriptors": describe(network, paths[at], ratios[at], settings, device, place.workers)}
+        parts = boxes[at] if boxes else None
+        return {"descriptors": describe(network, paths[at], ratios[at], settings, device, place.workers, parts)}
 
     write_at(place, len(paths), settings.shard_rows, make, "photographs")
 

@@ -8,11 +8,13 @@ with the most attention are kept, and the scales compete for it.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,12 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.artifacts import write_json
+from pipeline.competition.tables import Box
 from pipeline.config import LocalSettings
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
 from pipeline.features.store import Arrays, write_at
 from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
 from pipeline.images.decode import Size
+from pipeline.images.inspection import list_boxes
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import mixed_precision
@@ -37,6 +41,14 @@ from pipeline.workplace import Workplace
 
 STRIDE = STRIDES["shallow"]
 THRESHOLD = "threshold.json"
+
+
+class View(NamedTuple):
+    """What is seen of a photograph: its file, its (width, height) as displayed, and the part in a box; None = all."""
+
+    path: Path
+    size: Size
+    box: Box | None = None
 
 
 class LocalNetwork(nn.Module):
@@ -71,9 +83,9 @@ def calibrate_split(
     train: the table of stage 01; root: the data folder.
     """
     drawn = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_photographs]
-    paths, sizes = _locate_photographs(train.iloc[np.sort(drawn)], root)
-    value = calibrate_attention(network, paths, sizes, settings, device, place.workers)
-    write_json(place.folder / THRESHOLD, {"min_attention": value, "photographs": len(paths)})
+    views = _list_views(train.iloc[np.sort(drawn)], root)
+    value = calibrate_attention(network, views, settings, device, place.workers)
+    write_json(place.folder / THRESHOLD, {"min_attention": value, "photographs": len(views)})
 
 
 def extract_split(
@@ -92,12 +104,11 @@ def extract_split(
     kill.
     """
     min_attention = json.loads((threshold / THRESHOLD).read_text())["min_attention"]
-    paths, sizes = _locate_photographs(split, root)
+    views = _list_views(split, root)
 
     def make(start: int, stop: int) -> Arrays:
-        rows = start + np.flatnonzero(wanted[start:stop])
-        chosen = [paths[row] for row in rows], [sizes[row] for row in rows]
-        found = iter(extract_local(network, *chosen, settings, min_attention, device, place.workers))
+        chosen = [views[row] for row in range(start, stop) if wanted[row]]
+        found = iter(extract_local(network, chosen, settings, min_attention, device, place.workers))
         return pack([next(found) if wanted[row] else NO_FEATURES for row in range(start, stop)], settings.storage)
 
     write_at(place, len(split), settings.shard_rows, make, "photographs", ragged=True)
@@ -105,30 +116,28 @@ def extract_split(
 
 def extract_local(
     network: LocalNetwork,
-    paths: Sequence[Path],
-    sizes: Sequence[Size],
+    views: Sequence[View],
     settings: LocalSettings,
     min_attention: float,
     device: torch.device,
     workers: int = 0,
 ) -> list[LocalFeatures]:
-    """The local features of each photograph, at most max_features, those of most attention first.
+    """The local features of each view, at most max_features, those of most attention first.
 
-    sizes: (width, height) of the photographs as displayed, in whose pixels the points are.
+    The points are in pixels of the whole photograph. A part of one is seen at the scale at which the whole would be.
     min_attention: what a feature has to exceed; see `calibrate_attention`. A photograph may have no features at all.
     On a CPU the bytes do not depend on cores, loading processes, batches, or on what else is asked for.
     Raises PipelineError: an unreadable photograph, attention or codes that are not finite.
     """
-    features: list[LocalFeatures | None] = [None] * len(paths)
-    for row, cells in _see_photographs(network, paths, sizes, settings, device, workers):
+    features: list[LocalFeatures | None] = [None] * len(views)
+    for row, cells in _see_photographs(network, views, settings, device, workers):
         features[row] = select_features(cells, min_attention, settings.max_features)
     return [found for found in features if found is not None]
 
 
 def calibrate_attention(
     network: LocalNetwork,
-    paths: Sequence[Path],
-    sizes: Sequence[Size],
+    views: Sequence[View],
     settings: LocalSettings,
     device: torch.device,
     workers: int = 0,
@@ -139,7 +148,7 @@ def calibrate_attention(
     without the network that it was found with.
     """
     every = settings.model_copy(update={"suppression_cells": 0})
-    seen = [cells.attention for _, cells in _see_photographs(network, paths, sizes, every, device, workers)]
+    seen = [cells.attention for _, cells in _see_photographs(network, views, every, device, workers)]
     return float(np.quantile(np.concatenate(seen), settings.attention_quantile)) if seen else 0.0
 
 
@@ -150,51 +159,55 @@ def select_features(cells: LocalFeatures, min_attention: float, count: int) -> L
     return LocalFeatures(*(values[kept] for values in cells))
 
 
-def fit_size(size: Size, max_side_px: int) -> Size:
-    """(width, height) of a photograph at scale 1: its longer side at max_side_px, or as it is when it is smaller."""
-    return _whole_cells(size, min(1.0, max_side_px / max(size)))
+def fit_size(view: View, max_side_px: int) -> Size:
+    """(width, height) of a view at scale 1: the photograph's longer side is max_side_px, or as it is when smaller."""
+    left, top, right, bottom = view.box or (0, 0, *view.size)
+    return _whole_cells((right - left, bottom - top), min(1.0, max_side_px / max(view.size)))
 
 
-def _whole_cells(size: Size, factor: float) -> Size:
+def _whole_cells(size: tuple[float, float], factor: float) -> Size:
     """The size times a factor, in whole cells, and 32 px at least."""
     width, height = (max(round(side * factor / STRIDE) * STRIDE, MIN_SIDE_PX) for side in size)
     return width, height
 
 
-def locate_cells(cells: Size, centre_px: int, scaled: Size, original: Size) -> NDArray[np.float32]:
-    """(rows * columns, 2) x, y of the centres of the cells' receptive fields, in pixels of the original, row by row.
+def locate_cells(cells: Size, centre_px: int, scaled: Size, view: View) -> NDArray[np.float32]:
+    """(rows * columns, 2) x, y of the centres of the cells' receptive fields, in pixels of the photograph, row by row.
 
-    cells: (columns, rows) of the map that a picture of size `scaled` gave. centre_px: see Backbone.cell_centre_px.
+    cells: (columns, rows) of the map that the view, at the size `scaled`, gave. centre_px: see Backbone.cell_centre_px.
 
     Pixels are counted from 0 at the centre of the first one, so that pixel x of a picture of width W lies at
     (x + 0.5) w / W - 0.5 in one of width w.
     """
+    # The whole pixels that a box touches are what was cropped.
+    box = view.box or (0.0, 0.0, *view.size)
+    starts, ends = [math.floor(side) for side in box[:2]], [math.ceil(side) for side in box[2:]]
     x, y = (
-        (STRIDE * np.arange(count) + centre_px + 0.5) * (whole / part) - 0.5
-        for count, whole, part in zip(cells, original, scaled, strict=True)
+        start + (STRIDE * np.arange(count) + centre_px + 0.5) * ((end - start) / part) - 0.5
+        for count, start, end, part in zip(cells, starts, ends, scaled, strict=True)
     )
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
 
-def _locate_photographs(split: pd.DataFrame, root: Path) -> tuple[list[Path], list[Size]]:
-    """The files and the (width, height) of the photographs of a split's table of stage 01."""
-    sizes = list(zip(split["width"].tolist(), split["height"].tolist(), strict=True))
-    return [root / path for path in split["path"]], sizes
+def _list_views(split: pd.DataFrame, root: Path) -> list[View]:
+    """The photographs of a split's table of stage 01, or the parts of them that count."""
+    paths, sizes = [root / path for path in split["path"]], zip(split["width"], split["height"], strict=True)
+    boxes: Sequence[Box | None] = list_boxes(split) or [None] * len(split)
+    return [View(path, (int(w), int(h)), box) for path, (w, h), box in zip(paths, sizes, boxes, strict=True)]
 
 
 def _see_photographs(
     network: LocalNetwork,
-    paths: Sequence[Path],
-    sizes: Sequence[Size],
+    views: Sequence[View],
     settings: LocalSettings,
     device: torch.device,
     workers: int,
 ) -> Iterator[tuple[int, LocalFeatures]]:
     """(row, all cells of all scales) of every photograph, in the order of the batches."""
-    for row, cells in _see_batches(network, paths, sizes, settings, device, workers):
+    for row, cells in _see_batches(network, views, settings, device, workers):
         if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
             raise PipelineError(
-                "attention or descriptors that are not finite", paths[row],
+                "attention or descriptors that are not finite", views[row].path,
                 "the network has gone bad: train again at a lower learning rate, or set local.precision = 'float32'",
             )  # fmt: skip
         yield row, cells
@@ -202,35 +215,35 @@ def _see_photographs(
 
 def _see_batches(
     network: LocalNetwork,
-    paths: Sequence[Path],
-    sizes: Sequence[Size],
+    views: Sequence[View],
     settings: LocalSettings,
     device: torch.device,
     workers: int,
 ) -> Iterator[tuple[int, LocalFeatures]]:
     """The same, not looked at: on a CPU each photograph alone on a thread, elsewhere batches."""
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = load_batches(paths, _plan(sizes, settings), workers=workers)
+    boxes = [view.box or (0.0, 0.0, *view.size) for view in views] if any(view.box for view in views) else None
+    batches = load_batches([view.path for view in views], _plan(views, settings), workers=workers, boxes=boxes)
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         if pool is None:
             for batch in batches:
-                yield from _see_batch(network, batch, sizes, settings, device)
+                yield from _see_batch(network, batch, views, settings, device)
             return
         waiting: deque[Future] = deque()
         for batch in batches:
             for images, rows in zip(batch.images.split(1), batch.rows.split(1), strict=True):
-                waiting.append(pool.submit(_see_batch, network, LoadedBatch(images, rows), sizes, settings, device))
+                waiting.append(pool.submit(_see_batch, network, LoadedBatch(images, rows), views, settings, device))
             while len(waiting) > 2 * available_cores():
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
-def _plan(sizes: Sequence[Size], settings: LocalSettings) -> list[PlannedBatch]:
-    """Batches of photographs that are seen at one and the same size."""
+def _plan(views: Sequence[View], settings: LocalSettings) -> list[PlannedBatch]:
+    """Batches of views that are seen at one and the same size."""
     groups: dict[Size, list[int]] = {}
-    for row, size in enumerate(sizes):
-        groups.setdefault(fit_size(size, settings.max_side_px), []).append(row)
+    for row, view in enumerate(views):
+        groups.setdefault(fit_size(view, settings.max_side_px), []).append(row)
     return [
         PlannedBatch(np.array(rows[start : start + settings.batch_size]), size)
         for size, rows in groups.items()
@@ -239,11 +252,11 @@ def _plan(sizes: Sequence[Size], settings: LocalSettings) -> list[PlannedBatch]:
 
 
 def _see_batch(
-    network: LocalNetwork, batch: LoadedBatch, sizes: Sequence[Size], settings: LocalSettings, device: torch.device
+    network: LocalNetwork, batch: LoadedBatch, views: Sequence[View], settings: LocalSettings, device: torch.device
 ) -> list[tuple[int, LocalFeatures]]:
     """(row, all cells) of each image of a batch; one that the GPU has no memory for is halved."""
     try:
-        return _see_images(network, batch, sizes, settings, device)
+        return _see_images(network, batch, views, settings, device)
     except torch.OutOfMemoryError as error:
         if len(batch.rows) == 1:
             raise PipelineError(
@@ -252,12 +265,12 @@ def _see_batch(
             ) from error  # fmt: skip
     torch.cuda.empty_cache()
     halves = zip(batch.images.chunk(2), batch.rows.chunk(2), strict=True)
-    return [seen for half in halves for seen in _see_batch(network, LoadedBatch(*half), sizes, settings, device)]
+    return [seen for half in halves for seen in _see_batch(network, LoadedBatch(*half), views, settings, device)]
 
 
 @torch.inference_mode()
 def _see_images(
-    network: LocalNetwork, batch: LoadedBatch, sizes: Sequence[Size], settings: LocalSettings, device: torch.device
+    network: LocalNetwork, batch: LoadedBatch, views: Sequence[View], settings: LocalSettings, device: torch.device
 ) -> list[tuple[int, LocalFeatures]]:
     rows, (height, width) = batch.rows.tolist(), batch.images.shape[-2:]
     parts: list[list[LocalFeatures]] = [[] for _ in rows]
@@ -269,7 +282,7 @@ def _see_images(
         descriptors = F.normalize(codes, dim=1).flatten(2).transpose(1, 2).cpu().numpy()
         flat = attention.flatten(1).cpu().numpy()
         for at, row in enumerate(rows):
-            points = locate_cells((codes.shape[-1], codes.shape[-2]), network.cell_centre_px, scaled, sizes[row])
+            points = locate_cells((codes.shape[-1], codes.shape[-2]), network.cell_centre_px, scaled, views[row])
             scales = np.full(len(points), scale, np.float32)
             parts[at].append(LocalFeatures(points, scales, flat[at], descriptors[at]))
     joined = [LocalFeatures(*map(np.concatenate, zip(*part, strict=True))) for part in parts]

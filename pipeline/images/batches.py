@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.competition.tables import Box
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
-from pipeline.images.decode import Size, UndecodableImage, decode_photograph, resize_photograph
+from pipeline.images.decode import Size, UndecodableImage, crop_photograph, decode_photograph, resize_photograph
 
 # (width, height) of each group, from wide to tall: the released settings of Yokoo et al. 2020.
 TEMPLATES: dict[str, list[Size]] = {
@@ -124,15 +125,21 @@ def plan_evaluation(aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size
 
 
 def load_batches(
-    paths: Sequence[Path], plan: Iterable[PlannedBatch], augmenter: Augmenter | None = None, workers: int = 0
+    paths: Sequence[Path],
+    plan: Iterable[PlannedBatch],
+    augmenter: Augmenter | None = None,
+    workers: int = 0,
+    boxes: Sequence[Box] | None = None,
 ) -> Iterator[LoadedBatch]:
     """The planned batches, loaded, in the order of the plan, whatever the number of loading processes.
+
+    boxes: the part of each photograph that is loaded, in its pixels; None = all of it.
 
     A whole batch is loaded by one process: no collation, and the plan travels with the request, so that one set of
     processes serves all epochs. Raises PipelineError (exit code 3) that names a file that does not decode.
     """
     loader = DataLoader(
-        _Photographs(paths, augmenter),
+        _Photographs(paths, augmenter, boxes),
         sampler=plan,  # any iterable: torch reads it a few batches ahead
         batch_size=None,
         num_workers=workers,
@@ -162,6 +169,7 @@ class _Photographs(Dataset):
 
     paths: Sequence[Path]
     augmenter: Augmenter | None
+    boxes: Sequence[Box] | None = None
 
     def __getitem__(self, planned: PlannedBatch) -> LoadedBatch | PipelineError:
         try:
@@ -174,7 +182,11 @@ class _Photographs(Dataset):
     def _load(self, row: int, planned: PlannedBatch) -> np.ndarray:
         path = Path(self.paths[row])
         try:
-            image = resize_photograph(decode_photograph(path, wanted=planned.size), planned.size)
+            if self.boxes is None:
+                image = decode_photograph(path, wanted=planned.size)
+            else:
+                image = crop_photograph(decode_photograph(path), self.boxes[row])
+            image = resize_photograph(image, planned.size)
         except UndecodableImage as error:
             raise PipelineError(
                 f"a photograph that was readable no longer is: {error}", path,

@@ -17,6 +17,7 @@ What becomes of each kind of file:
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,13 @@ def resize_photograph(image: np.ndarray, size: Size) -> np.ndarray:
         return image
     shrinks = size[0] * size[1] < width * height
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def crop_photograph(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The part of the image inside (left, top, right, bottom): the whole pixels that the box touches."""
+    left, top = (max(int(side), 0) for side in box[:2])
+    right, bottom = (math.ceil(side) for side in box[2:])
+    return np.ascontiguousarray(image[top:bottom, left:right])
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.competition.tables import Split
+from pipeline.competition.tables import Box, Split
 from pipeline.errors import PipelineError
 from pipeline.images.decode import UndecodableImage, decode_photograph, read_header
 from pipeline.processes import start_workers
 
+BOX_COLUMNS = ("left", "top", "right", "bottom")
 CHUNK = 512  # files that a worker takes at a time
 SMALL = 4 * CHUNK  # fewer files than this are read here: starting workers costs more
 
@@ -75,17 +76,45 @@ def inspect_split(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The split's photographs and its rejected files.
 
-    Photographs, in the order of the organisers' table: id, path (below `root`), width, height, bytes, and in train
-    landmark (int64). Rejected: id, path, reason.
+    Photographs, in the order of the organisers' table: id, path (below `root`), width, height, bytes; left, top, right,
+    bottom (float64), the part that counts, which is all where no box says less; in train landmark (int64). Rejected:
+    id, path, reason. Raises PipelineError for a box that lies outside its photograph.
     """
     found = inspect_photographs([root / path for path in split.paths], limits, workers, on_progress)
     table = pd.DataFrame({"id": split.ids, "path": split.paths, "reason": [one.reason for one in found]}, dtype="str")
     for column in ("width", "height", "bytes"):
         table[column] = pd.Series([getattr(one, column) for one in found], dtype="int64")
+    _add_boxes(table, split.boxes, root)
     if split.landmarks is not None:
         table["landmark"] = pd.Series(split.landmarks, dtype="int64")
     good = table["reason"] == ""
     return table[good].drop(columns="reason").reset_index(drop=True), table[~good][["id", "path", "reason"]]
+
+
+def list_boxes(split: pd.DataFrame) -> list[Box] | None:
+    """The part of each photograph of a split's table that counts; None where all of every photograph does."""
+    left, top, right, bottom = (split[column].to_numpy() for column in BOX_COLUMNS)
+    width, height = split["width"].to_numpy(), split["height"].to_numpy()
+    if not ((left > 0) | (top > 0) | (right < width) | (bottom < height)).any():
+        return None
+    return list(zip(left.tolist(), top.tolist(), right.tolist(), bottom.tolist(), strict=True))
+
+
+def _add_boxes(table: pd.DataFrame, boxes: Mapping[str, Box], root: Path) -> None:
+    """The columns of BOX_COLUMNS: whole photographs, and the boxes clipped to theirs."""
+    whole = zip(table["id"], table["width"].tolist(), table["height"].tolist(), strict=True)
+    parts = []
+    for image_id, width, height in whole:
+        left, top, right, bottom = boxes.get(image_id, (0.0, 0.0, width, height))
+        right, bottom = min(right, width), min(bottom, height)
+        if image_id in boxes and width and (right - left < 1.0 or bottom - top < 1.0):
+            raise PipelineError(
+                f"the box of {image_id} holds less than a pixel of its {width} x {height}", root / "boxes.csv",
+                "boxes are left,top,right,bottom in pixels of the photograph as displayed",
+            )  # fmt: skip
+        parts.append((left, top, right, bottom))
+    for at, column in enumerate(BOX_COLUMNS):
+        table[column] = pd.Series([part[at] for part in parts], dtype="float64")
 
 
 def refuse_bad_data(split: str, good: pd.DataFrame, bad: pd.DataFrame, max_fraction: float, listed: Path) -> None:

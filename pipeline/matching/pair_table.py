@@ -51,7 +51,8 @@ def verify_split(
         )
     counts = {name: np.load(place.scratch / f"{name}.npy") for name in ("matches", "inliers")}
     query, row = (pairs[:, side].astype(np.int32) for side in (0, 1))
-    table = pd.DataFrame({"query": query, "split": split, "row": row, **counts}).astype({"split": "category"})
+    splits = pd.Categorical.from_codes(np.zeros(len(pairs), np.int8), pd.Index([split]))  # also where there is no pair
+    table = pd.DataFrame({"query": query, "split": splits, "row": row, **counts})
     table.to_parquet(place.folder / PAIRS, index=False)
     return counts["inliers"]
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images.decode import UndecodableImage, decode_photograph
+from pipeline.images.decode import Size, UndecodableImage, decode_photograph
 
 HEIGHT_PX = 104
 PLACES = 9  # images of each list that are shown
@@ -85,12 +85,18 @@ def render_cell(photographs: Photographs, row: int, good: bool, new: bool = Fals
     return f"<span class='{kind}'><img src='{picture}' title='{title}' alt=''></span>"
 
 
-def _thumbnail(path: Path, height_px: int) -> str:
-    """A photograph as a data URI; a grey tile when it cannot be read any more."""
+def read_or_grey(path: Path, size: Size, wanted: Size | None = None) -> NDArray[np.uint8]:
+    """A photograph as RGB, as `decode_photograph` gives it; a grey tile of `size` when it cannot be read any more."""
     try:
-        image = decode_photograph(path, wanted=(height_px, height_px))
+        return decode_photograph(path, wanted)
     except (UndecodableImage, OSError):
-        image = np.full((height_px, height_px, 3), 128, np.uint8)
+        return np.full((size[1], size[0], 3), 128, np.uint8)
+
+
+def _thumbnail(path: Path, height_px: int) -> str:
+    """A photograph as a data URI."""
+    square = height_px, height_px
+    image = read_or_grey(path, square, square)
     height, width = image.shape[:2]
     size = max(1, min(2 * height_px, round(width * height_px / height))), height_px
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import VerifySettings
 from pipeline.features.local_store import LocalStore
-from pipeline.images.decode import decode_photograph
 from pipeline.matching.verification import verify_pair
-from pipeline.report.gallery import Photographs, render_cell
+from pipeline.report.gallery import Photographs, read_or_grey, render_cell
 from pipeline.report.matches import render_matches
 from pipeline.report.page import render_section
 
@@ -55,11 +54,20 @@ def render_pairs(run: VerifiedRun, test: Photographs, index: Photographs) -> str
             max_ratio=settings.max_ratio if settings.max_ratio < 1.0 else None,
             trials=settings.trials,
         )  # fmt: skip
-        first, second = decode_photograph(test.paths[query]), decode_photograph(index.paths[row])
         points = features.points[matches[:, 0]], other.points[matches[:, 1]]
+        first, second = (
+            read_or_grey(path, _size_around(shown))
+            for path, shown in ((test.paths[query], features.points), (index.paths[row], other.points))
+        )
         caption = f"{test.ids[query]} and {index.ids[row]}"
         figures.append(render_matches(first, second, *points, fit.inliers, caption))
     return render_section("Surfaces found again", PAIRS_TEXT, f"<div class=pairs>{''.join(figures)}</div>")
+
+
+def _size_around(points: NDArray[np.floating]) -> tuple[int, int]:
+    """The (width, height) of a picture that holds the points."""
+    width, height = (np.ceil(points.max(axis=0, initial=0)).astype(int) + 1).tolist()
+    return width, height
 
 
 def pick_pairs(pairs: pd.DataFrame, count: int) -> list[tuple[int, int]]:
