@@ -26,7 +26,8 @@ from skimage.measure import ransac
 from skimage.transform import AffineTransform
 
 from pipeline.features.local_store import LocalFeatures
-from pipeline.matching.geometry import fit_affine, match_mutual
+from pipeline.matching.geometry import fit_affine
+from pipeline.matching.mutual import match_mutual
 from pipeline.matching.verification import verify_pair, verify_pairs
 
 WIDTH = 128

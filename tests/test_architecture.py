@@ -20,6 +20,7 @@ NUMERIC = [
     "network/cosine_softmax",
     "network/pooling",
     "matching/knn",
+    "matching/mutual",
     "matching/geometry",
     "matching/cleaning",
     "ranking/ranking",

@@ -12,9 +12,8 @@ from pipeline.matching.geometry import (
     MAX_ZOOM,
     fit_affine,
     fit_affine_batch,
-    match_mutual,
-    match_mutual_batch,
 )
+from pipeline.matching.mutual import match_mutual, match_mutual_batch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 SIZE_PX = (1024, 768)

@@ -24,7 +24,8 @@ from pipeline.features.local_features import (
 )
 from pipeline.features.local_store import LocalFeatures
 from pipeline.images.decode import read_header
-from pipeline.matching.geometry import fit_affine, match_mutual
+from pipeline.matching.geometry import fit_affine
+from pipeline.matching.mutual import match_mutual
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 
 CPU = torch.device("cpu")

@@ -7,7 +7,8 @@ import torch
 
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching import verification
-from pipeline.matching.geometry import fit_affine, match_mutual
+from pipeline.matching.geometry import fit_affine
+from pipeline.matching.mutual import match_mutual
 from pipeline.matching.verification import Verified, verify_pair, verify_pairs
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]

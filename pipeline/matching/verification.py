@@ -17,7 +17,8 @@ from torch import Tensor
 
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching.blocks import full_float32
-from pipeline.matching.geometry import Affine, fit_affine, fit_affine_batch, match_mutual, match_mutual_batch
+from pipeline.matching.geometry import Affine, fit_affine, fit_affine_batch
+from pipeline.matching.mutual import match_mutual, match_mutual_batch
 from pipeline.processes import one_thread_each
 
 BLOCK_PAIRS = 8  # pairs that a thread takes at a time: few, so that a short list keeps many cores busy

@@ -61,6 +61,8 @@ def render_pairs(run: VerifiedRun, test: Photographs, index: Photographs) -> str
         )
         caption = f"{test.ids[query]} and {index.ids[row]}"
         figures.append(render_matches(first, second, *points, fit.inliers, caption))
+    if not figures:
+        return ""
     return render_section("Surfaces found again", PAIRS_TEXT, f"<div class=pairs>{''.join(figures)}</div>")
 
 
@@ -90,6 +92,8 @@ def render_cleaning(train: pd.DataFrame, support: pd.DataFrame, root: Path) -> s
         cells = [render_cell(photographs, dropped, False)] + [render_cell(photographs, row, True) for row in stayed]
         name = escape(str(train["landmark"].iloc[dropped]))
         rows.append(f"<div class=strip><b>{name}</b>{''.join(cells)}</div>")
+    if not rows:
+        return ""
     return render_section("What the cleaning dropped", CLEANING_TEXT, "".join(rows))
 
 
