@@ -1,11 +1,10 @@
 """The clean train set against loops over single images; its files; candidates that a kill or a cut does not change."""
 
-import contextlib
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from workplaces import Place
 
 from pipeline.config import CleanSettings
 from pipeline.errors import PipelineError
@@ -14,25 +13,6 @@ from pipeline.matching.clean_list import find_candidates, make_clean_list, pass_
 from pipeline.matching.cleaning import count_supporters, keep_images, list_pairs, pick_same_landmark
 
 CPU = torch.device("cpu")
-
-
-class Place:
-    """A workplace whose user asks to stop behind so many shards."""
-
-    workers = 1
-
-    def __init__(self, folder, shards=1000):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.scratch, self.shards, self.told = folder, folder / "scratch", shards, []
-
-    def progress(self, total, unit):
-        return contextlib.nullcontext(self)
-
-    def update(self, count):
-        self.told.append(count)
-
-    def should_stop(self):
-        return len(self.told) >= self.shards
 
 
 # ---- Neighbours of the same landmark -------------------------------------------------------------------------------

@@ -1,11 +1,10 @@
 """Compared pairs: looked up like a dictionary, and the same table however the work is cut."""
 
-import contextlib
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from workplaces import Place
 
 from pipeline.config import VerifySettings
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
@@ -52,25 +51,6 @@ def test_the_pairs_of_lists_are_those_of_a_loop(shape):
 CPU = torch.device("cpu")
 SIDES = np.array([400, 800, 640, 100, 500])
 SETTINGS = {"min_similarity": 0.5, "trials": 100}
-
-
-class Place:
-    """A workplace whose user asks to stop behind so many shards."""
-
-    workers = 1
-
-    def __init__(self, folder, shards=1000):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.scratch, self.shards, self.told = folder, folder / "scratch", shards, []
-
-    def progress(self, total, unit):
-        return contextlib.nullcontext(self)
-
-    def update(self, count):
-        self.told.append(count)
-
-    def should_stop(self):
-        return len(self.told) >= self.shards
 
 
 def photograph(rng, count, surface, seen):

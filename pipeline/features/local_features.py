@@ -203,24 +203,7 @@ def _see_photographs(
     device: torch.device,
     workers: int,
 ) -> Iterator[tuple[int, LocalFeatures]]:
-    """(row, all cells of all scales) of every photograph, in the order of the batches."""
-    for row, cells in _see_batches(network, views, settings, device, workers):
-        if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
-            raise PipelineError(
-                "attention or descriptors that are not finite", views[row].path,
-                "the network has gone bad: train again at a lower learning rate, or set local.precision = 'float32'",
-            )  # fmt: skip
-        yield row, cells
-
-
-def _see_batches(
-    network: LocalNetwork,
-    views: Sequence[View],
-    settings: LocalSettings,
-    device: torch.device,
-    workers: int,
-) -> Iterator[tuple[int, LocalFeatures]]:
-    """The same, not looked at: on a CPU each photograph alone on a thread, elsewhere batches."""
+    """(row, all cells of all scales) of every view: on a CPU each one alone on a thread, elsewhere in batches."""
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     boxes = [view.box or (0.0, 0.0, *view.size) for view in views] if any(view.box for view in views) else None
     batches = load_batches([view.path for view in views], _plan(views, settings), workers=workers, boxes=boxes)
@@ -286,6 +269,12 @@ def _see_images(
             scales = np.full(len(points), scale, np.float32)
             parts[at].append(LocalFeatures(points, scales, flat[at], descriptors[at]))
     joined = [LocalFeatures(*map(np.concatenate, zip(*part, strict=True))) for part in parts]
+    for row, cells in zip(rows, joined, strict=True):
+        if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
+            raise PipelineError(
+                "attention or descriptors that are not finite", views[row].path,
+                "the network has gone bad: train again at a lower learning rate, or set local.precision = 'float32'",
+            )  # fmt: skip
     return list(zip(rows, joined, strict=True))
 
 
