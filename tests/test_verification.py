@@ -180,3 +180,20 @@ def test_wrong_arguments_are_refused(world):
         limits[4] = value
         with pytest.raises(ValueError, match="max_residual of pair 4"):
             verify_pairs(queries, base, pairs, limits, **SETTINGS)
+
+
+def test_pairs_that_a_device_has_no_memory_for_are_halved(world, monkeypatch):
+    expected = verify_pairs(*world, **SETTINGS, device="cpu")
+    whole, sizes = verification._Task.verify_together, []
+
+    def short_of_memory(task, block):
+        sizes.append(block.stop - block.start)
+        if sizes[-1] > 5:
+            raise torch.OutOfMemoryError
+        whole(task, block)
+
+    monkeypatch.setattr(verification._Task, "verify_together", short_of_memory)
+    found = verify_pairs(*world, **SETTINGS, device="cpu")
+    assert max(sizes) > 5 > min(sizes)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -65,10 +65,10 @@ def verify_pairs(
     verified = Verified(np.zeros(len(pairs), np.int32), np.zeros(len(pairs), np.int32))
     task = _Task(queries, base, pairs, max_residual, min_similarity, max_ratio, trials, device, verified)
     size = BLOCK_PAIRS if device is None else BATCH_PAIRS
-    blocks = [slice(start, start + size) for start in range(0, len(pairs), size)]
+    blocks = [slice(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
     if device is not None:
         for block in blocks:
-            task.verify_together(block)
+            task.verify_on_device(block)
         return verified
     with full_float32(), one_thread_each(threads) as pool:
         list(pool.map(task.verify_in_turn, blocks))
@@ -131,6 +131,18 @@ class _Task:
             )
             self.verified.matches[at] = len(matches)
             self.verified.inliers[at] = affine.inliers.sum()
+
+    def verify_on_device(self, block: slice) -> None:
+        """All pairs at once; those that the device has no memory for in halves."""
+        try:
+            return self.verify_together(block)
+        except torch.OutOfMemoryError:
+            if block.stop - block.start == 1:
+                raise
+        torch.cuda.empty_cache()
+        middle = (block.start + block.stop) // 2
+        for half in (slice(block.start, middle), slice(middle, block.stop)):
+            self.verify_on_device(half)
 
     def verify_together(self, block: slice) -> None:
         """All pairs at once, on the device."""
