@@ -18,7 +18,14 @@ Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride o
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
-Step = Literal["knn", "verify", "sort", "insert"]
+Step = Literal[
+    "knn", "verify", "sort", "insert", "soft", "label_vector",
+    "aqe", "alpha_qe", "dba", "diffusion", "graph_traversal", "k_reciprocal", "superglobal",
+]  # fmt: skip
+READS_SIMILARITIES = ("soft", "diffusion", "graph_traversal")  # of the lists: not after what adds other scores …
+ADDS_OTHER_SCORES = ("insert", "label_vector", "graph_traversal")  # … to them
+NEEDS_DESCRIPTORS = ("soft", "aqe", "alpha_qe", "dba", "k_reciprocal", "superglobal")
+NEEDS_GRAPH = ("dba", "diffusion", "graph_traversal")  # neighbours of the index in itself
 
 
 class Settings(BaseModel):
@@ -110,6 +117,7 @@ class SearchSettings(Settings):
 
     index_k: Positive = 100  # neighbours of a test image in index
     train_k: Positive = 10  # neighbours of a test or index image in train
+    graph_k: Positive = 50  # neighbours of an index image in index, where a step walks from image to image
     factory: str = "Flat"  # Flat = exact; any other faiss index_factory string
     probes: Positive = 16  # lists visited, for factories with inverted lists
 
@@ -196,6 +204,10 @@ class RecognitionSettings(Settings):
 def _check_recipe(steps: list[str]) -> list[str]:
     if steps[0] != "knn" or "knn" in steps[1:]:
         raise ValueError("a recipe starts with knn, and has it once")
+    for place, step in enumerate(steps):
+        before = [other for other in steps[:place] if other in ADDS_OTHER_SCORES]
+        if step in READS_SIMILARITIES and before:
+            raise ValueError(f"{step} reads similarities: it comes before {before[0]}, which lists images with others")
     return steps
 
 
@@ -208,13 +220,97 @@ def _check_rivals(rivals: dict[str, list[str]]) -> dict[str, list[str]]:
 Recipe = Annotated[list[Step], Field(min_length=1), AfterValidator(_check_recipe)]
 
 
+class AverageExpansionSettings(Settings):
+    """The step aqe: the query becomes the mean of itself and its nearest images."""
+
+    k: Positive = 5
+
+
+class AlphaExpansionSettings(Settings):
+    """The step alpha_qe: the same, each image weighted by its cosine to a power."""
+
+    k: Positive = 10
+    alpha: Annotated[float, Field(ge=0.0)] = 3.0
+
+
+class DatabaseSettings(Settings):
+    """The step dba: every index image moves towards its nearest, then the queries search again."""
+
+    k: Positive = 5
+    alpha: Annotated[float, Field(ge=0.0)] = 3.0
+    supervised: bool = False  # towards images that soft voting gives the same landmark, alone
+
+
+class DiffusionSettings(Settings):
+    """The step diffusion."""
+
+    truncate: Positive = 1000  # images of a list among which it spreads
+    first_k: Positive = 10  # where it starts
+    gamma: Annotated[float, Field(gt=0.0)] = 3.0
+    alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    iterations: Positive = 20
+    tolerance: Annotated[float, Field(gt=0.0)] = 1e-6
+
+
+class TraversalSettings(Settings):
+    """The step graph_traversal (EGT)."""
+
+    threshold: float = float("inf")  # an edge above it is followed at once; inf: always the single best
+    explore_k: Positive = 50
+
+
+class KReciprocalSettings(Settings):
+    """The step k_reciprocal, inside a shortlist."""
+
+    first: Positive = 100
+    k1: Positive = 20
+    k2: Positive = 6
+    weight: Fraction = 0.3  # of the original distance
+
+
+class SuperGlobalSettings(Settings):
+    """The step superglobal, inside a shortlist."""
+
+    first: Positive = 100
+    neighbours: Positive = 9
+    beta: Annotated[float, Field(ge=0.0)] = 0.15
+
+
+class SoftSettings(Settings):
+    """The step soft: sort and insert in one formula."""
+
+    bonus: Annotated[float, Field(ge=0.0)] = 1.0
+    penalty: Annotated[float, Field(ge=0.0)] = 0.1
+
+
+class LabelVectorSettings(Settings):
+    """The step label_vector."""
+
+    votes: Positive = 5
+
+
 class RerankSettings(Settings):
-    """The recipe of the submission, and the recipes measured beside it."""
+    """The recipe of the submission, the recipes measured beside it, and the settings of their steps."""
 
     recipe: Recipe = ["knn", "sort", "insert"]
     rivals: Annotated[dict[Name, Recipe], AfterValidator(_check_rivals)] = {}
     top_k: Annotated[int, Field(ge=1, le=100)] = 100
     min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
+
+    aqe: AverageExpansionSettings = AverageExpansionSettings()
+    alpha_qe: AlphaExpansionSettings = AlphaExpansionSettings()
+    dba: DatabaseSettings = DatabaseSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    graph_traversal: TraversalSettings = TraversalSettings()
+    k_reciprocal: KReciprocalSettings = KReciprocalSettings()
+    superglobal: SuperGlobalSettings = SuperGlobalSettings()
+    soft: SoftSettings = SoftSettings()
+    label_vector: LabelVectorSettings = LabelVectorSettings()
+
+    def settings_of(self, steps: list[Step]) -> dict[str, Any]:
+        """What of this changes the ranking by these steps."""
+        own = {step: getattr(self, step).model_dump(mode="json") for step in steps if hasattr(self, step)}
+        return own | {"top_k": self.top_k} | ({"min_confidence": self.min_confidence} if "insert" in steps else {})
 
     @property
     def recipes(self) -> dict[str, list[Step]]:
@@ -261,6 +357,11 @@ class Config(Settings):
         return self.local.model or next((name for name, model in self.models.items() if model.local), "")
 
     @property
+    def walks_index(self) -> bool:
+        """Whether any step needs the neighbours of the index in itself."""
+        return any(step in NEEDS_GRAPH for steps in self.rerank.recipes.values() for step in steps)
+
+    @property
     def verified_splits(self) -> list[str]:
         """What test photographs are compared with: index when a recipe verifies, train when recognition asks."""
         index = any("verify" in steps for steps in self.rerank.recipes.values())
@@ -288,7 +389,10 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _check_votes(self) -> Config:
-        for name, votes in (("vote", self.vote.votes), ("recognition", self.recognition.votes)):
+        asked = {"vote": self.vote.votes, "recognition": self.recognition.votes}
+        if any("label_vector" in steps for steps in self.rerank.recipes.values()):
+            asked["rerank.label_vector"] = self.rerank.label_vector.votes
+        for name, votes in asked.items():
             if votes > self.search.train_k:
                 raise ValueError(
                     f"{name}.votes = {votes} needs as many neighbours: search.train_k is {self.search.train_k}"

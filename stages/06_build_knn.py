@@ -14,21 +14,23 @@ SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, buil
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact a pair of splits."""
-    return [plan(config, "test", "index"), plan(config, "test", "train"), plan(config, "index", "train")]
+    """One artifact a pair of splits; index in itself when a step walks from image to image."""
+    pairs = [("test", "index"), ("test", "train"), ("index", "train")] + [("index", "index")] * config.walks_index
+    return [plan(config, *pair) for pair in pairs]
 
 
 def plan(config: Config, queries: str, base: str) -> Task:
     """The neighbours of `queries` in `base`."""
     search = config.search
-    k = search.index_k if base == "index" else search.train_k
+    k = search.graph_k if queries == base else search.index_k if base == "index" else search.train_k
     settings = {
         "k": k,
         "factory": search.factory,
         "probes": search.probes if search.factory != "Flat" else None,
         "weights": {name: model.weight for name, model in config.models.items()},
     }
-    inputs = [f"05_extract_global/{name}/{split}" for split in (queries, base) for name in config.models]
+    splits = dict.fromkeys((queries, base))
+    inputs = [f"05_extract_global/{name}/{split}" for split in splits for name in config.models]
     work = partial(build_knn, queries=queries, base=base, k=k)
     return Task(f"06_build_knn/{queries}_{base}", work, settings, tuple(inputs), saves_on_stop=True)
 
@@ -55,7 +57,11 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
 
     def neighbours(start: int, stop: int) -> dict:
         try:
-            found = search(asked[start:stop], known, k, factory=settings.factory, probes=settings.probes, device=device)
+            own = np.arange(start, stop) if queries == base else None  # an image is not its own neighbour
+            found = search(
+                asked[start:stop], known, k,
+                factory=settings.factory, probes=settings.probes, device=device, exclude=own,
+            )  # fmt: skip
             return found._asdict()
         except ValueError as error:
             hint = "take Flat, or a faiss index_factory string that suits so many rows"

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import NEEDS_DESCRIPTORS, NEEDS_GRAPH, Config, Step
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
-
-if TYPE_CHECKING:
-    from pipeline.ranking.voting import Votes
-
-PAIRS = "08_verify_matches/test_index:pairs.parquet"
 
 
 def tasks(config: Config) -> list[Task]:
@@ -22,50 +16,44 @@ def tasks(config: Config) -> list[Task]:
     return [plan(config, name, steps) for name, steps in config.rerank.recipes.items()]
 
 
-def plan(config: Config, name: str, steps: Sequence[str]) -> Task:
+def plan(config: Config, name: str, steps: list[Step]) -> Task:
     """The ranking by one recipe."""
-    settings = {"steps": list(steps), "rerank": config.rerank.model_dump(exclude={"recipe", "rivals"})}
+    settings: dict[str, Any] = {"steps": steps, "rerank": config.rerank.settings_of(steps)}
     inputs = ["06_build_knn/test_index", "09_predict_landmarks:index.parquet", "09_predict_landmarks:test.parquet"]
     if "verify" in steps:
         settings["verify"] = config.verify.model_dump(include={"index_k", "min_inliers"})
-        inputs.append(PAIRS)
+        inputs.append("08_verify_matches/test_index:pairs.parquet")
+    if any(step in NEEDS_GRAPH for step in steps):
+        inputs.append("06_build_knn/index_index")
+    if any(step in NEEDS_DESCRIPTORS for step in steps):
+        settings["weights"] = {model: config.models[model].weight for model in config.models}
+        inputs += [f"05_extract_global/{model}/{split}" for split in ("test", "index") for model in config.models]
+    if "label_vector" in steps:
+        inputs += [*(f"06_build_knn/{split}_train" for split in ("test", "index")), "01_prepare_data:train.parquet"]
     return Task(f"10_rerank_retrieval/{name}", partial(rerank, steps=steps), settings, tuple(inputs))
 
 
-def rerank(context: Context, steps: Sequence[str]) -> None:
+def rerank(context: Context, steps: list[Step]) -> None:
     """Write <place>_<step>.rows.npy and .scores.npy, (Q, top_k) each, for every step."""
     import numpy as np
 
-    from pipeline.matching.pair_table import PairTable
-    from pipeline.ranking.ranking import Ranking
-    from pipeline.ranking.recipe import Evidence, run_recipe
+    from pipeline.network.embedding import choose_device
+    from pipeline.ranking.evidence import read_evidence, read_ranking
+    from pipeline.ranking.recipe import run_recipe
 
-    found = context.input("06_build_knn/test_index")
-    query_votes, index_votes = (read_votes(context, split) for split in ("test", "index"))
-    neighbours = Ranking(np.load(found / "rows.npy"), np.load(found / "similarities.npy"), len(index_votes.labels))
-    settings, verify = context.config.rerank, context.config.verify
-    pairs = PairTable.read(context.input(PAIRS)) if "verify" in steps else None
-    evidence = Evidence(
-        query_votes, index_votes, settings.min_confidence, settings.top_k, pairs, verify.index_k, verify.min_inliers
-    )
-    for place, (step, ranking) in enumerate(run_recipe(steps, neighbours, evidence)):
+    device = choose_device(context.config.runtime.device)
+    evidence = read_evidence(context.input, context.config, steps, None if device.type == "cpu" else str(device))
+    neighbours = read_ranking(context.input, len(evidence.index_votes.labels))
+    seconds = []
+    for place, (step, ranking, taken) in enumerate(run_recipe(steps, neighbours, evidence)):
         np.save(context.folder / f"{place}_{step}.rows.npy", ranking.rows)
         np.save(context.folder / f"{place}_{step}.scores.npy", ranking.scores)
-    context.facts |= {"queries": len(ranking), "images_listed": int(ranking.lengths.sum())}
+        seconds.append(round(taken, 3))
+    context.facts |= {"queries": len(ranking), "images_listed": int(ranking.lengths.sum()), "step_seconds": seconds}
     log.info("%s: %d queries, %d images listed", " > ".join(steps), len(ranking), ranking.lengths.sum())
 
 
-def read_votes(context: Context, split: str) -> Votes:
-    """The landmarks and confidences that stage 09 gave to a split."""
-    import pandas as pd
-
-    from pipeline.ranking.voting import Votes
-
-    table = pd.read_parquet(context.input(f"09_predict_landmarks:{split}.parquet"))
-    return Votes(table["labels"].to_numpy(), table["confidences"].to_numpy())
-
-
-STAGE = Stage("10_rerank_retrieval", version=1, tasks=tasks)
+STAGE = Stage("10_rerank_retrieval", version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -63,7 +63,7 @@ def evaluate(context: Context) -> None:
     retrieval = read_retrieval_parts(solution(config, "retrieval"), *ids, index["id"].tolist())
     recognition = read_recognition_parts(solution(config, "recognition"), *ids)
     metrics = {
-        "retrieval": measure_retrieval(rankings, retrieval),
+        "retrieval": measure_retrieval(rankings, retrieval, collect_step_seconds(context)),
         "recognition": score_recognition(answers["labels"].to_numpy(), answers["scores"].to_numpy(), recognition),
         "cleaning": count_cleaned(context),
         "photographs": {"test": len(test), "index": len(index)},
@@ -110,6 +110,14 @@ def count_cleaned(context: Context) -> dict[str, int]:
     """How many train photographs the cleaning kept and dropped."""
     manifest = read_manifest(context.input(CLEANED))
     return {name: manifest.facts[name] for name in ("kept", "dropped", "landmarks")} if manifest else {}
+
+
+def collect_step_seconds(context: Context) -> dict[str, list[float]]:
+    """How long each step of each recipe took."""
+    manifests = {
+        name: read_manifest(context.input(f"10_rerank_retrieval/{name}")) for name in context.config.rerank.recipes
+    }
+    return {name: manifest.facts["step_seconds"] for name, manifest in manifests.items() if manifest}
 
 
 def collect_seconds(context: Context) -> dict[str, float]:

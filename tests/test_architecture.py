@@ -27,6 +27,15 @@ NUMERIC = [
     "ranking/voting",
     "ranking/two_stage",
     "ranking/verified",
+    "ranking/candidates",
+    "ranking/shortlist",
+    "ranking/expansion",
+    "ranking/diffusion",
+    "ranking/graph_traversal",
+    "ranking/k_reciprocal",
+    "ranking/superglobal",
+    "ranking/soft",
+    "ranking/label_vector",
     "ranking/recognition",
 ]
 

@@ -1,10 +1,13 @@
 """Recipes: named steps in order, each from the ranking before it."""
 
 import numpy as np
+import pytest
 
-from pipeline.config import Config, RerankSettings
+from pipeline.config import Config, RerankSettings, VerifySettings
+from pipeline.matching.knn import search_exact
+from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.recipe import STEPS, Evidence, run_recipe
+from pipeline.ranking.recipe import STEPS, Evidence, TrainNeighbours, run_recipe
 from pipeline.ranking.voting import Votes
 
 NEIGHBOURS = Ranking(np.array([[3, 0, 2]], np.int32), np.array([[0.9, 0.8, 0.7]], np.float32), 5)
@@ -12,23 +15,65 @@ NEIGHBOURS = Ranking(np.array([[3, 0, 2]], np.int32), np.array([[0.9, 0.8, 0.7]]
 
 def evidence(**settings):
     votes = Votes(np.array([7, 5, 7, 5, 7]), np.array([0.5, 0.9, 0.5, 0.9, 0.8], np.float32))
-    return Evidence(Votes(np.array([7]), np.array([0.6], np.float32)), votes, **settings)
+    return Evidence(Votes(np.array([7]), np.array([0.6], np.float32)), votes, RerankSettings(**settings))
 
 
 def test_steps_run_in_order_and_each_is_kept():
     done = list(run_recipe(["knn", "sort", "insert"], NEIGHBOURS, evidence(top_k=4)))
-    assert [name for name, _ in done] == ["knn", "sort", "insert"]
-    assert [ranking.rows.tolist() for _, ranking in done] == [[[3, 0, 2]], [[0, 2, 3]], [[0, 2, 4, 3]]]
+    assert [name for name, _, _ in done] == ["knn", "sort", "insert"]
+    assert [ranking.rows.tolist() for _, ranking, _ in done] == [[[3, 0, 2]], [[0, 2, 3]], [[0, 2, 4, 3]]]
 
 
 def test_a_list_is_cut_at_top_k_by_every_step():
-    for _, ranking in run_recipe(["knn", "sort", "insert"], NEIGHBOURS, evidence(top_k=2)):
+    for _, ranking, _ in run_recipe(["knn", "sort", "insert"], NEIGHBOURS, evidence(top_k=2)):
         assert ranking.rows.shape == (1, 2)
 
 
 def test_the_settings_admit_the_steps_that_exist_and_no_others():
-    steps = list(STEPS)
-    assert RerankSettings(recipe=steps).recipe == steps
+    for step in set(STEPS) - {"knn"}:
+        assert RerankSettings(recipe=["knn", step]).recipe == ["knn", step]
     assert Config.model_fields["rerank"].default.recipe == ["knn", "sort", "insert"]
     allowed = RerankSettings.model_json_schema()["properties"]["recipe"]["items"]["enum"]
-    assert sorted(allowed) == sorted(steps)
+    assert sorted(allowed) == sorted(STEPS)
+
+
+@pytest.mark.parametrize("recipe", [["knn", "insert", "soft"], ["knn", "label_vector", "verify", "diffusion"]])
+def test_a_step_that_reads_similarities_is_refused_behind_one_that_adds_other_scores(recipe):
+    with pytest.raises(ValueError, match=f"{recipe[-1]} reads similarities: it comes before {recipe[1]}"):
+        RerankSettings(recipe=recipe)
+
+
+@pytest.mark.parametrize("step", sorted(set(STEPS) - {"knn", "sort", "insert"}))
+def test_a_step_without_what_it_needs_says_so(step):
+    with pytest.raises(ValueError, match=r"needs .* which the evidence lacks"):
+        list(run_recipe(["knn", step], NEIGHBOURS, evidence()))
+
+
+def known_world(seed):
+    """Everything that any step needs, of 12 queries and 40 index images of four landmarks."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((4, 16))
+
+    def draw(count):
+        labels = rng.integers(0, 4, count)
+        vectors = (centres[labels] + rng.standard_normal((count, 16))).astype(np.float32)
+        return labels.astype(np.int64), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    (query_labels, queries), (index_labels, index) = draw(12), draw(40)
+    near, graph = search_exact(queries, index, 15), search_exact(index, index, 8, exclude=np.arange(40))
+    pairs = PairTable(*(side.ravel() for side in (np.repeat(np.arange(12), 15), near.rows, rng.integers(0, 40, 180))))
+    votes = [Votes(labels, np.full(len(labels), 0.7, np.float32)) for labels in (query_labels, index_labels)]
+    train = [TrainNeighbours(np.full((len(v.labels), 1), 0.7, np.float32), v.labels[:, None]) for v in votes]
+    settings = RerankSettings(top_k=10)
+    known = Evidence(*votes, settings, VerifySettings(), pairs, queries, index, graph, *train, np.arange(4))
+    return Ranking(near.rows, near.similarities, 40), known
+
+
+@pytest.mark.parametrize("step", sorted(set(STEPS) - {"knn"}))
+def test_every_step_gives_lists_cut_at_top_k_that_it_need_not_share_with_knn(step):
+    neighbours, known = known_world(3)
+    first, done = run_recipe(["knn", step], neighbours, known)
+    assert first.ranking.rows.shape == done.ranking.rows.shape == (12, 10)
+    assert done.step == step and done.seconds >= 0
+    if step != "insert":  # here it adds behind the tenth place
+        assert not np.array_equal(first.ranking.rows, done.ranking.rows)

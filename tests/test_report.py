@@ -57,28 +57,34 @@ RANKINGS = {
     "recipe": [("knn", np.array([[1, 0]], np.int32)), ("sort", np.array([[0, 1]], np.int32))],
     "rival": [("knn", np.array([[1, 0]], np.int32)), ("insert", np.array([[1, -1]], np.int32))],
 }
+SECONDS = {"recipe": [0.25, 1.5], "rival": [0.25, 0.125]}
 PARTS = {"all": Part(np.array([0]), Truth.from_lists([[0]]))}
 
 
 def test_a_table_has_every_step_once_with_its_gain():
-    rows = tabulate_retrieval(measure_retrieval(RANKINGS, PARTS))
+    rows = tabulate_retrieval(measure_retrieval(RANKINGS, PARTS, SECONDS))
     assert [row[:3] for row in rows] == [
         ["knn", "0.500", ""],
         ["knn + sort", "1.000", "+50.0"],
         ["knn + insert", "0.000", "-50.0"],
     ]
+    assert [row[-1] for row in rows] == ["0.25", "1.75", "0.38"]  # the recipe's steps so far, together
 
 
 def test_without_a_solution_there_are_counts_alone():
-    measured = measure_retrieval(RANKINGS, {})
-    assert measured["rival"][1] == {"step": "insert", "images_listed": 1}
+    measured = measure_retrieval(RANKINGS, {}, SECONDS)
+    assert measured["rival"][1] == {"step": "insert", "images_listed": 1, "seconds": 0.125}
     assert describe_scores({"retrieval": measured, "recognition": {}}) == ""
 
 
 @pytest.mark.parametrize("parts", [PARTS, {}])
 def test_a_page_stands_alone_with_and_without_a_solution(photographs, tmp_path, parts):
     table = pd.DataFrame({"id": photographs.ids, "path": [path.name for path in photographs.paths]})
-    metrics = {"retrieval": measure_retrieval(RANKINGS, parts), "recognition": {"gap": 0.5}, "seconds": {"01": 2.0}}
+    metrics = {
+        "retrieval": measure_retrieval(RANKINGS, parts, SECONDS),
+        "recognition": {"gap": 0.5},
+        "seconds": {"01": 2.0},
+    }
     page = render_report(Run("mine", tmp_path, table[:1], table[:2], RANKINGS, parts), metrics)
     assert page.startswith("<!doctype html>") and "http" not in page
     assert ("What the steps did" in page) == bool(parts)

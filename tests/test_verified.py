@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.config import RerankSettings, VerifySettings
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, run_recipe
@@ -93,14 +94,14 @@ NEIGHBOURS = Ranking(np.int32([[3, 0, 2]]), np.float32([[0.9, 0.8, 0.7]]), 5)
 COMPARED = PairTable(np.int32([0, 0, 0]), np.int32([3, 0, 2]), np.array([4, 9, 35]))
 
 
-def ranked(steps, **settings):
-    evidence = Evidence(QUERY, INDEX, **settings)
-    return [(name, ranking.rows.tolist()) for name, ranking in run_recipe(steps, NEIGHBOURS, evidence)]
+def ranked(steps, pairs=None, top_k=100, **verify):
+    evidence = Evidence(QUERY, INDEX, RerankSettings(top_k=top_k), VerifySettings(**verify), pairs)
+    return [(name, ranking.rows.tolist()) for name, ranking, _ in run_recipe(steps, NEIGHBOURS, evidence)]
 
 
 def test_verify_orders_the_neighbours_by_the_inliers_of_the_table():
     assert ranked(["knn", "verify"], pairs=COMPARED)[1] == ("verify", [[2, 0, 3]])
-    assert ranked(["knn", "verify"], pairs=COMPARED, verify_first=2)[1] == ("verify", [[0, 3, 2]])
+    assert ranked(["knn", "verify"], pairs=COMPARED, index_k=2)[1] == ("verify", [[0, 3, 2]])
     assert ranked(["knn", "verify"], pairs=COMPARED, min_inliers=10)[1] == ("verify", [[2, 3, 0]])
 
 

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple, TypeVar
 
+from pipeline.config import RerankSettings, VerifySettings
+from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
+from pipeline.ranking.diffusion import build_affinity, diffusion_step
+from pipeline.ranking.expansion import augment_database, expand_queries, search_again
+from pipeline.ranking.graph_traversal import traverse_graph
+from pipeline.ranking.k_reciprocal import k_reciprocal_step
+from pipeline.ranking.label_vector import label_vector_step, label_vectors
 from pipeline.ranking.ranking import Ranking
+from pipeline.ranking.shortlist import Descriptors
+from pipeline.ranking.soft import soft_step
+from pipeline.ranking.superglobal import superglobal_step
 from pipeline.ranking.two_stage import LandmarkGroups, group_by_landmark, insert_step, sort_step
 from pipeline.ranking.verified import verify_step
-from pipeline.ranking.voting import Votes
+from pipeline.ranking.voting import Floats, Labels, Votes
+
+Value = TypeVar("Value")
+
+
+class TrainNeighbours(NamedTuple):
+    """The nearest train photographs of each image: similarities (Q, k), labels (Q, k), -1 = none."""
+
+    similarities: Floats
+    labels: Labels
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the steps know beside the ranking itself, and their settings.
+    """What the steps know beside the ranking itself, of Q queries and N index images. A step may lack what it needs.
 
-    query_votes, index_votes: landmarks and confidences by soft voting, of Q queries and N index images.
-    pairs: the inliers of compared pairs; the step verify cannot do without.
+    votes: landmarks and confidences by soft voting. train: the neighbours that they come from; landmarks: all labels
+    there, ascending. queries (Q, D), index (N, D): unit vectors. graph: the neighbours of the index in itself. pairs:
+    the inliers of compared pairs.
     """
 
     query_votes: Votes
     index_votes: Votes
-    min_confidence: float = 0.6
-    top_k: int = 100
+    settings: RerankSettings = field(default_factory=RerankSettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
     pairs: PairTable | None = None
-    verify_first: int = 100
-    min_inliers: int = 0
+    queries: Descriptors | None = None
+    index: Descriptors | None = None
+    graph: Neighbours | None = None
+    query_train: TrainNeighbours | None = None
+    index_train: TrainNeighbours | None = None
+    landmarks: Labels | None = None
+    device: str | None = None
 
     @cached_property
     def groups(self) -> LandmarkGroups:
@@ -35,38 +62,129 @@ class Evidence:
         return group_by_landmark(self.index_votes)
 
 
-def _sort(ranking: Ranking, evidence: Evidence) -> Ranking:
-    return sort_step(ranking, evidence.query_votes.labels, evidence.index_votes.labels)
+def _needed(value: Value | None, what: str) -> Value:
+    if value is None:
+        raise ValueError(f"a step needs {what}, which the evidence lacks")
+    return value
 
 
-def _insert(ranking: Ranking, evidence: Evidence) -> Ranking:
+def _verify(ranking: Ranking, known: Evidence) -> Ranking:
+    inliers = _needed(known.pairs, "the inliers of compared pairs").look_up(ranking.rows)
+    return verify_step(ranking, inliers, known.verify.index_k, known.verify.min_inliers)
+
+
+def _sort(ranking: Ranking, known: Evidence) -> Ranking:
+    return sort_step(ranking, known.query_votes.labels, known.index_votes.labels)
+
+
+def _insert(ranking: Ranking, known: Evidence) -> Ranking:
+    settings = known.settings
     return insert_step(
-        ranking,
-        evidence.query_votes,
-        evidence.groups,
-        min_confidence=evidence.min_confidence,
-        top_k=evidence.top_k,
+        ranking, known.query_votes, known.groups, min_confidence=settings.min_confidence, top_k=settings.top_k
     )
 
 
-def _verify(ranking: Ranking, evidence: Evidence) -> Ranking:
-    if evidence.pairs is None:
-        raise ValueError("the step verify needs the inliers of compared pairs")
-    inliers = evidence.pairs.look_up(ranking.rows)
-    return verify_step(ranking, inliers, evidence.verify_first, evidence.min_inliers)
+def _soft(ranking: Ranking, known: Evidence) -> Ranking:
+    own = known.settings.soft
+    return soft_step(
+        ranking, _queries(known), _index(known), known.query_votes, known.groups,
+        bonus=own.bonus, penalty=own.penalty, top_k=known.settings.top_k,
+    )  # fmt: skip
+
+
+def _label_vector(ranking: Ranking, known: Evidence) -> Ranking:
+    votes, landmarks = known.settings.label_vector.votes, _needed(known.landmarks, "the landmarks of train")
+    of_queries, of_index = (
+        label_vectors(near.similarities[:, :votes], near.labels[:, :votes], landmarks)
+        for near in (_needed(side, "train neighbours") for side in (known.query_train, known.index_train))
+    )
+    return label_vector_step(ranking, of_queries, of_index, top_k=known.settings.top_k)
+
+
+def _aqe(ranking: Ranking, known: Evidence) -> Ranking:
+    return _expand(ranking, known, known.settings.aqe.k, 0.0)
+
+
+def _alpha_qe(ranking: Ranking, known: Evidence) -> Ranking:
+    return _expand(ranking, known, known.settings.alpha_qe.k, known.settings.alpha_qe.alpha)
+
+
+def _expand(ranking: Ranking, known: Evidence, k: int, alpha: float) -> Ranking:
+    moved = expand_queries(_queries(known), _index(known), ranking, k, alpha)
+    return search_again(moved, _index(known), ranking.rows.shape[1], known.device)
+
+
+def _dba(ranking: Ranking, known: Evidence) -> Ranking:
+    own = known.settings.dba
+    labels = known.index_votes.labels if own.supervised else None
+    moved = augment_database(_index(known), _graph(known), own.k, own.alpha, labels)
+    return search_again(_queries(known), moved, ranking.rows.shape[1], known.device)
+
+
+def _diffusion(ranking: Ranking, known: Evidence) -> Ranking:
+    own = known.settings.diffusion
+    affinity = build_affinity(_graph(known), own.gamma)
+    return diffusion_step(ranking, affinity, **own.model_dump(), top_k=ranking.rows.shape[1])
+
+
+def _traverse(ranking: Ranking, known: Evidence) -> Ranking:
+    own = known.settings.graph_traversal
+    return traverse_graph(ranking, _graph(known), **own.model_dump(), top_k=ranking.rows.shape[1])
+
+
+def _k_reciprocal(ranking: Ranking, known: Evidence) -> Ranking:
+    return k_reciprocal_step(ranking, _queries(known), _index(known), **known.settings.k_reciprocal.model_dump())
+
+
+def _superglobal(ranking: Ranking, known: Evidence) -> Ranking:
+    return superglobal_step(ranking, _queries(known), _index(known), **known.settings.superglobal.model_dump())
+
+
+def _queries(known: Evidence) -> Descriptors:
+    return _needed(known.queries, "the queries' descriptors")
+
+
+def _index(known: Evidence) -> Descriptors:
+    return _needed(known.index, "the index's descriptors")
+
+
+def _graph(known: Evidence) -> Neighbours:
+    return _needed(known.graph, "the neighbours of the index in itself")
 
 
 STEPS: dict[str, Callable[[Ranking, Evidence], Ranking]] = {
-    "knn": lambda ranking, evidence: ranking.top(evidence.top_k),
+    "knn": lambda ranking, known: ranking,
     "verify": _verify,
     "sort": _sort,
     "insert": _insert,
+    "soft": _soft,
+    "label_vector": _label_vector,
+    "aqe": _aqe,
+    "alpha_qe": _alpha_qe,
+    "dba": _dba,
+    "diffusion": _diffusion,
+    "graph_traversal": _traverse,
+    "k_reciprocal": _k_reciprocal,
+    "superglobal": _superglobal,
 }
 
 
-def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) -> Iterator[tuple[str, Ranking]]:
-    """(name, ranking after that step) for every step in turn, starting from the nearest neighbours."""
+class Done(NamedTuple):
+    """A step of a recipe: its name, the ranking after it, cut at top_k, and the seconds that it took."""
+
+    step: str
+    ranking: Ranking
+    seconds: float
+
+
+def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) -> Iterator[Done]:
+    """Every step in turn, starting from the nearest neighbours.
+
+    A step gets the whole lists of the one before it, also where they are longer than top_k. Raises ValueError where the
+    evidence lacks what a step needs.
+    """
     ranking = neighbours
     for step in steps:
+        start = time.perf_counter()
         ranking = STEPS[step](ranking, evidence)
-        yield step, ranking
+        yield Done(step, ranking.top(evidence.settings.top_k), time.perf_counter() - start)

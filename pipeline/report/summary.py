@@ -12,18 +12,28 @@ from pipeline.competition.evaluation import Part, score_retrieval
 from pipeline.report.page import format_table
 
 Rankings = Mapping[str, Sequence[tuple[str, NDArray[np.int32]]]]  # recipe -> (step, rows (Q, K)) in order
-RETRIEVAL_COLUMNS = ("ranking", "mAP@100", "gain", "public", "private", "P@10", "first hit (median)")
+RETRIEVAL_COLUMNS = ("ranking", "mAP@100", "gain", "public", "private", "P@10", "first hit (median)", "seconds")
 RECOGNITION_COLUMNS = ("recognition", "value", "public", "private")
 RECOGNITION_NAMES = {"gap": "GAP", "gap_landmarks_only": "GAP, landmarks only", "top1": "top-1 accuracy"}
 
 
-def measure_retrieval(rankings: Rankings, parts: Mapping[str, Part]) -> dict[str, list[dict[str, Any]]]:
-    """For every recipe its steps with their scores; without a solution (no parts) with the number of images listed."""
+def measure_retrieval(
+    rankings: Rankings, parts: Mapping[str, Part], seconds: Mapping[str, Sequence[float]]
+) -> dict[str, list[dict[str, Any]]]:
+    """For every recipe its steps with their scores; without a solution (no parts) with the number of images listed.
+
+    seconds: how long each step of each recipe took.
+    """
     measured: dict[str, list[dict[str, Any]]] = {}
     for recipe, steps in rankings.items():
         measured[recipe] = [
-            {"step": step, "images_listed": int((rows >= 0).sum()), **(score_retrieval(rows, parts) if parts else {})}
-            for step, rows in steps
+            {
+                "step": step,
+                "images_listed": int((rows >= 0).sum()),
+                "seconds": taken,
+                **(score_retrieval(rows, parts) if parts else {}),
+            }
+            for (step, rows), taken in zip(steps, seconds[recipe], strict=True)
         ]
     return measured
 
@@ -60,6 +70,7 @@ def tabulate_retrieval(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> l
                 *halves,
                 _number(scores["mean_precision"]["10"]),
                 f"{scores['median_position']:g}",
+                f"{sum(step['seconds'] for step in steps[: place + 1]):.2f}",
             ])  # fmt: skip
     return table
 

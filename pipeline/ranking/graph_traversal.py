@@ -1,0 +1,90 @@
+"""Explore-exploit graph traversal (EGT): a walk from the query over the neighbours of its neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from heapq import heappop, heappush
+
+import numpy as np
+
+from pipeline.matching.knn import DECIMALS, Neighbours
+from pipeline.ranking.ranking import NONE, Ranking
+
+Edge = tuple[int, float]  # the row it leads to and its similarity
+
+
+def traverse_graph(
+    ranking: Ranking,
+    neighbours: Neighbours,
+    *,
+    threshold: float = math.inf,
+    explore_k: int = 100,
+    top_k: int = 100,
+) -> Ranking:
+    """The first `top_k` images that a best-first walk from the query accepts (Chang et al. 2019, algorithm 1).
+
+    The graph: every vertex, the query too, has edges to its first `explore_k` neighbours, weighing their similarity.
+    The *frontier* is what accepted vertices have edges to; an image there weighs as its best edge. In turns:
+        exploit   accept all images of the frontier that weigh more than `threshold`, the heaviest first;
+        explore   if there are none, accept the single heaviest;
+        then the edges of the accepted images are added to the frontier.
+    Equal weights (to 6 decimals) go by smaller row. A threshold of -inf empties the frontier each turn: the list, then
+    its neighbours, and so on. One of inf always takes the heaviest edge, as Prim's algorithm grows a tree: the form
+    that Yokoo et al. 2020 compared. When the frontier is empty, the images of the list not accepted follow in order.
+
+    ranking: as searched, its scores are the similarities. neighbours: of the index in itself, (N, k) without the image
+    itself. A listed image keeps its score, another gets the weight by which it was accepted.
+
+    O(top_k * explore_k * log) time a query, in Python; memory O(Q top_k + top_k explore_k).
+    """
+    images = len(neighbours.rows)
+    if images <= ranking.rows.max(initial=NONE) or ranking.count not in (None, images):
+        raise ValueError(f"neighbours of {images} index images for lists of {ranking.count or 'more'}")
+    rows = np.full((len(ranking), top_k), NONE, dtype=np.int32)
+    scores = np.zeros(rows.shape, dtype=np.float32)
+    for query, length in enumerate(ranking.lengths.tolist()):
+        listed = _edges(Neighbours(ranking.scores, ranking.rows), query, length)
+        accepted = _walk(listed[:explore_k], neighbours, threshold, explore_k, top_k)
+        answer = (accepted | dict(listed)).items()  # accepted first, in their order; listed ones with their own score
+        for place, (row, score) in zip(range(top_k), answer, strict=False):
+            rows[query, place], scores[query, place] = row, score
+    return Ranking(rows, scores, ranking.count)
+
+
+def _walk(first: list[Edge], neighbours: Neighbours, threshold: float, explore_k: int, top_k: int) -> dict[int, float]:
+    """The accepted rows in order of acceptance, at most `top_k`, each with its weight."""
+    accepted: dict[int, float] = {}
+    best: dict[int, float] = {}
+    heap: list[tuple[float, int]] = []
+    edges: Iterable[Edge] = first
+    while len(accepted) < top_k:
+        for row, weight in edges:
+            if row not in accepted and weight > best.get(row, -math.inf):
+                best[row] = weight
+                heappush(heap, (-weight, row))  # a lighter edge to the row stays in the heap and comes up too late
+        turn = _accept(heap, accepted, threshold, top_k)
+        if not turn:
+            break
+        edges = [edge for row in turn for edge in _edges(neighbours, row, explore_k)]
+    return accepted
+
+
+def _accept(heap: list[tuple[float, int]], accepted: dict[int, float], threshold: float, top_k: int) -> list[int]:
+    """The rows of one turn, taken from the heap into `accepted`: the heaviest, and all above the threshold."""
+    turn: list[int] = []
+    while heap and len(accepted) < top_k:
+        weight, row = -heap[0][0], heap[0][1]
+        if row not in accepted:
+            if turn and weight <= threshold:
+                break
+            accepted[row] = weight
+            turn.append(row)
+        heappop(heap)
+    return turn
+
+
+def _edges(neighbours: Neighbours, row: int, count: int) -> list[Edge]:
+    """The first `count` edges of a vertex; similarities rounded in float64, so that ties are ties."""
+    weights = neighbours.similarities[row, :count].astype(np.float64).round(DECIMALS).tolist()
+    return [edge for edge in zip(neighbours.rows[row, :count].tolist(), weights, strict=True) if edge[0] != NONE]

@@ -1,0 +1,43 @@
+"""What the tests of the re-ranking steps share: small graphs, landmarks whose truth is known, and mAP."""
+
+import numpy as np
+
+from pipeline.matching.knn import Neighbours
+from pipeline.ranking.ranking import Ranking
+
+
+def graph(*lists):
+    """Neighbours from one {row: similarity} for each image."""
+    width = max((len(near) for near in lists), default=0)
+    rows = np.full((len(lists), width), -1, np.int32)
+    similarities = np.zeros(rows.shape, np.float32)
+    for image, near in enumerate(lists):
+        rows[image, : len(near)] = list(near)
+        similarities[image, : len(near)] = list(near.values())
+    return Neighbours(similarities, rows)
+
+
+def one_list(rows, scores, count=None):
+    return Ranking(np.int32([rows]), np.float32([scores]), count)
+
+
+def draw_chains(rng, chains=12, views=24, noise=0.02, dimensions=24):
+    """Landmarks seen from all around: each a chain of views, half a circle long; its ends share nothing."""
+    index = []
+    for _ in range(chains):
+        first, last = np.linalg.qr(rng.normal(size=(dimensions, 2)))[0].T
+        angles = np.linspace(0, np.pi, views)[:, None]
+        index.append(np.cos(angles) * first + np.sin(angles) * last)
+    index = np.concatenate(index) + rng.normal(0, noise, (chains * views, dimensions))
+    index /= np.linalg.norm(index, axis=1, keepdims=True)
+    return index.astype(np.float32), np.repeat(np.arange(chains), views)
+
+
+def mean_ap(rows, truth_of_query, landmarks):
+    """mAP at the length of the lists, by its definition."""
+    precisions = []
+    for ranked, landmark in zip(rows.tolist(), truth_of_query, strict=True):
+        hits = [row >= 0 and landmarks[row] == landmark for row in ranked]
+        found = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
+        precisions.append(sum(found) / min(len(hits), int((landmarks == landmark).sum())))
+    return np.mean(precisions)
