@@ -85,7 +85,8 @@ def test_a_changed_setting_reruns_its_stage_alone_and_the_status_names_what_is_s
     script = [sys.executable, str(ROOT / "stages" / "10_rerank_retrieval.py"), *arguments, "rerank.top_k=10"]
     assert subprocess.run(script, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
     after = artifacts_with_times(tmp_path / "smoke")
-    assert {name for name in after if after[name] != before[name]} == {"10_rerank_retrieval/recipe"}
+    recipes = {"10_rerank_retrieval/recipe", "10_rerank_retrieval/verified"}
+    assert {name for name in after if after[name] != before[name]} == recipes
     capsys.readouterr()
     assert run(*arguments, "--status", "rerank.top_k=10") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
@@ -157,7 +158,8 @@ def photographs(smoke, tmp_path):
     arguments, _ = smoke
     world = Path(next(argument for argument in arguments if argument.startswith("data.root=")).partition("=")[2])
     shutil.copytree(world, tmp_path / "mine", ignore=shutil.ignore_patterns("manifest.json"))
-    untrained = [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")] + ["clean.source=auto"]
+    untrained = [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")]
+    untrained += ["clean.min_inliers=1", "clean.min_neighbours=1"]
     mine = [
         *arguments,
         "data.source=gldv2",
