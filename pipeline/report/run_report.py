@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,22 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
         parts.append(render_section("Recognition", text, render_table(RECOGNITION_COLUMNS, recognition)))
     if retrieval:
         parts.append(render_section("What the steps did", GALLERY_TEXT, _render_gallery(run)))
-    if run.verified is not None and len(run.verified.pairs):
-        parts.append(render_pairs(run.verified, run.photographs(run.test), run.photographs(run.index)))
+    if run.verified is not None:
+        shown = replace(run.verified, pairs=_keep_relevant(run.verified.pairs, run.parts.get("all")))
+        parts.append(render_pairs(shown, run.photographs(run.test), run.photographs(run.index)))
     if run.support is not None and run.train is not None:
         parts.append(render_cleaning(run.train, run.support, run.root))
     seconds = render_table(("stage", "seconds"), tabulate_seconds(metrics["seconds"]))
     parts.append(render_section("Time", "What each stage took when it last ran.", seconds))
     return render_page(f"Cairn: {run.name}", parts)
+
+
+def _keep_relevant(pairs: pd.DataFrame, part: Part | None) -> pd.DataFrame:
+    """The pairs that show one landmark, where the solution tells; portraits of two strangers agree only too well."""
+    if part is None:
+        return pairs
+    queries = np.repeat(part.queries, np.diff(part.truth.offsets))
+    return pairs.merge(pd.DataFrame({"query": queries, "row": part.truth.values}), on=["query", "row"])
 
 
 def _render_gallery(run: Run) -> str:
