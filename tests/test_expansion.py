@@ -176,14 +176,14 @@ def test_expanded_queries_find_more_of_planted_landmarks(alpha):
         queries, index, *labels = planted_landmarks(seed)
         before = search_again(queries, index, 100)
         after = search_again(expand_queries(queries, index, before, 5, alpha), index, 100)
-        assert mean_ap(after, *labels) > mean_ap(before, *labels) + 0.03
+        assert mean_ap(after.rows, *labels) > mean_ap(before.rows, *labels) + 0.03
 
 
 def test_an_augmented_index_answers_better_and_with_labels_best():
     for seed in range(3):
         queries, index, *labels = planted_landmarks(seed)
         near = search_exact(index, index, 20, exclude=np.arange(len(index)))
-        plain = mean_ap(search_again(queries, index, 100), *labels)
-        augmented = mean_ap(search_again(queries, augment_database(index, near, 5, 3), 100), *labels)
+        plain = mean_ap(search_again(queries, index, 100).rows, *labels)
+        augmented = mean_ap(search_again(queries, augment_database(index, near, 5, 3), 100).rows, *labels)
         supervised = augment_database(index, near, 5, 3, labels[1])
-        assert plain + 0.03 < augmented < mean_ap(search_again(queries, supervised, 100), *labels)
+        assert plain + 0.03 < augmented < mean_ap(search_again(queries, supervised, 100).rows, *labels)
