@@ -4,332 +4,30 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride of the deepest feature map
-TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
-Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
-Scale = Annotated[float, Field(gt=0.0, le=4.0)]
-Step = Literal[
-    "knn", "verify", "sort", "insert", "soft", "label_vector",
-    "aqe", "alpha_qe", "dba", "diffusion", "graph_traversal", "k_reciprocal", "superglobal",
-]  # fmt: skip
-READS_SIMILARITIES = ("soft", "diffusion", "graph_traversal")  # of the lists: not after what adds other scores …
-ADDS_OTHER_SCORES = ("insert", "label_vector", "graph_traversal")  # … to them
-NEEDS_DESCRIPTORS = ("soft", "aqe", "alpha_qe", "dba", "k_reciprocal", "superglobal")
-NEEDS_GRAPH = ("dba", "diffusion", "graph_traversal")  # neighbours of the index in itself
-
-
-class Settings(BaseModel):
-    """A section: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSettings(Settings):
-    """Where the photographs are and what is accepted as one."""
-
-    source: Literal["gldv2", "folders", "demo"] = "gldv2"
-    root: Path = Path("data/gldv2")
-    layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto looks at the first ids
-    max_bad_fraction: Fraction = 0.01  # of a split; more unreadable files than this stop stage 01
-    strict_decode: bool = False  # decode every pixel in stage 01, not the header alone
-    min_side_px: Positive = 8
-    max_side_px: Positive = 20_000
-    max_pixels: Positive = 100_000_000  # width x height; a larger picture is refused before it is decoded
-    retrieval_solution: str = "retrieval_solution.csv"  # in root; without it stage 12 reports counts alone
-    recognition_solution: str = "recognition_solution.csv"
-
-
-class DemoSettings(Settings):
-    """The size and the difficulty of the demo world."""
-
-    landmarks: Annotated[int, Field(ge=2)] = 40
-    train_images: Annotated[int, Field(ge=8)] = 900
-    index_images: Annotated[int, Field(ge=4)] = 700
-    test_images: Annotated[int, Field(ge=4)] = 240
-    longest_side_px: Annotated[int, Field(ge=96, le=1024)] = 288
-    wrong_label_fraction: Fraction = 0.1  # of train: another landmark's label, or a picture of no landmark
-    distractor_fraction: Fraction = 0.3  # of index and of test: pictures of no landmark
-    tail_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7  # images a landmark ~ rank^-exponent
-
-
-class PhaseSettings(Settings):
-    """One phase of training."""
-
-    epochs: Count = 5  # 0: the network goes on as it came
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0  # 0: backbone frozen, its BatchNorm too
-    min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
-    head: Literal["arcface", "cosface"] = "arcface"
-    margin: Annotated[float, Field(ge=0.0, lt=1.5)] = 0.3  # arcface: radians; cosface: cosine
-    scale: Annotated[float, Field(gt=0.0)] = 30.0
-    template: Template = "S2"  # the (width, height) of each aspect-ratio group, by name or as a list
-    augment: Literal["none", "soft", "middle"] = "soft"
-    freeze_batchnorm: bool = False
-    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # of train, held back
-    checkpoint_steps: Positive = 500
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
-class ModelSettings(Settings):
-    """One embedding network; several of them are an ensemble."""
-
-    backbone: str = "resnet101"
-    weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
-    pooling: Literal["gem"] = "gem"
-    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # where the learnable exponent starts
-    dims: Annotated[int, Field(ge=2)] = 512
-    local: bool = True  # DELG's branch for local features, trained along
-    weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
-    base: PhaseSettings = PhaseSettings()
-    final: PhaseSettings = PhaseSettings()
-
-    @property
-    def weights_file(self) -> Path | None:
-        """The file that the backbone's weights come from, when they come from one."""
-        return None if self.weights in ("none", "imagenet") else Path(self.weights)
-
-
-class ExtractSettings(Settings):
-    """Global descriptors."""
-
-    template: Template = "L2"
-    scales: Annotated[list[Scale], Field(min_length=1)] = [0.75, 1.0, 1.25]
-    batch_size: Positive = 16
-    shard_rows: Positive = 4096  # what a kill can cost at most
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
-class SearchSettings(Settings):
-    """Nearest neighbours."""
-
-    index_k: Positive = 100  # neighbours of a test image in index
-    train_k: Positive = 10  # neighbours of a test or index image in train
-    graph_k: Positive = 50  # neighbours of an index image in index, where a step walks from image to image
-    factory: str = "Flat"  # Flat = exact; any other faiss index_factory string
-    probes: Positive = 16  # lists visited, for factories with inverted lists
-
-
-class LocalSettings(Settings):
-    """Local features, of the base network for cleaning and of the final one for verification."""
-
-    model: str = ""  # whose local features are compared; empty: the first model that has a local branch
-    max_side_px: Annotated[int, Field(ge=32, le=4096)] = 1024  # at scale 1; smaller photographs stay as they are
-    scales: Annotated[list[Scale], Field(min_length=1)] = [0.25, 0.35355339, 0.5, 0.70710678, 1.0, 1.41421356, 2.0]
-    max_features: Positive = 1000  # of a photograph, those with the most attention
-    attention_quantile: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # of all cells: what a feature has to exceed
-    calibration_photographs: Positive = 256  # of train, by which that quantile becomes a threshold
-    suppression_cells: Annotated[int, Field(ge=0, le=8)] = 0  # a feature outdoes those so near in its map; 0 = off
-    storage: Literal["float16", "int8", "bits"] = "float16"
-    batch_size: Positive = 8
-    shard_rows: Positive = 512
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-    @property
-    def threshold_settings(self) -> dict[str, Any]:
-        """What of this changes the threshold of attention."""
-        names = {"max_side_px", "scales", "precision", "attention_quantile", "calibration_photographs"}
-        return self.model_dump(include=names)
-
-    @property
-    def feature_settings(self) -> dict[str, Any]:
-        """What of this changes the features, the threshold given."""
-        names = {"max_side_px", "scales", "precision", "max_features", "suppression_cells", "storage"}
-        return self.model_dump(include=names)
-
-
-class VerifySettings(Settings):
-    """Which photographs are compared by their local features, and how."""
-
-    index_k: Positive = 100  # of a test image's neighbours in index
-    train_k: Positive = 10  # and of those in train
-    min_similarity: Annotated[float, Field(ge=-1.0, lt=1.0)] = 0.0  # cosine of two descriptors that match
-    max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # distance to the nearest / to the second; 1 = no test
-    max_residual: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of an inlier, as a share of the longer side
-    trials: Positive = 1000  # of RANSAC
-    min_inliers: Count = 0  # the step verify counts fewer than this as none
-    shard_pairs: Positive = 8192  # what a kill can cost at most
-
-    @property
-    def pair_settings(self) -> dict[str, Any]:
-        """What of this changes the inliers of a pair."""
-        return self.model_dump(include={"min_similarity", "max_ratio", "max_residual", "trials"})
-
-    def first(self, split: str) -> int:
-        """How many neighbours of a test image in this split are compared."""
-        return {"index": self.index_k, "train": self.train_k}[split]
-
-
-class CleanSettings(Settings):
-    """The clean train set."""
-
-    source: Literal["auto", "verify", "given", "none"] = "auto"  # auto: given when data.root has one, else verify
-    nearest: Positive = 1000  # neighbours of a train image among which those of its landmark are looked for
-    candidates: Positive = 100  # of these, at most so many are compared
-    min_inliers: Positive = 30  # that make two photographs show the same
-    min_neighbours: Positive = 3  # that an image needs to stay
-
-    @property
-    def kept_settings(self) -> dict[str, Any]:
-        """What of this says which photographs stay, once they are compared."""
-        return self.model_dump(include={"min_inliers", "min_neighbours"})
-
-
-class VoteSettings(Settings):
-    """Landmarks of index and test images by soft voting."""
-
-    votes: Positive = 3
-
-
-class RecognitionSettings(Settings):
-    """The recognition answer."""
-
-    votes: Positive = 3
-    max_inliers: Count = 0  # a vote weighs similarity + min(inliers, this) / this; 0 = similarity alone
-    ban_above: Count = 0  # a label predicted for more test images than this is a non-landmark; 0 = no ban
-
-
-def _check_recipe(steps: list[str]) -> list[str]:
-    if steps[0] != "knn" or "knn" in steps[1:]:
-        raise ValueError("a recipe starts with knn, and has it once")
-    for place, step in enumerate(steps):
-        before = [other for other in steps[:place] if other in ADDS_OTHER_SCORES]
-        if step in READS_SIMILARITIES and before:
-            raise ValueError(f"{step} reads similarities: it comes before {before[0]}, which lists images with others")
-    return steps
-
-
-def _check_rivals(rivals: dict[str, list[str]]) -> dict[str, list[str]]:
-    if "recipe" in rivals:
-        raise ValueError("recipe is the name of the submission's own: choose another for the rival")
-    return rivals
-
-
-Recipe = Annotated[list[Step], Field(min_length=1), AfterValidator(_check_recipe)]
-
-
-class AverageExpansionSettings(Settings):
-    """The step aqe: the query becomes the mean of itself and its nearest images."""
-
-    k: Positive = 5
-
-
-class AlphaExpansionSettings(Settings):
-    """The step alpha_qe: the same, each image weighted by its cosine to a power."""
-
-    k: Positive = 10
-    alpha: Annotated[float, Field(ge=0.0)] = 3.0
-
-
-class DatabaseSettings(Settings):
-    """The step dba: every index image moves towards its nearest, then the queries search again."""
-
-    k: Positive = 5
-    alpha: Annotated[float, Field(ge=0.0)] = 3.0
-    supervised: bool = False  # towards images that soft voting gives the same landmark, alone
-
-
-class DiffusionSettings(Settings):
-    """The step diffusion."""
-
-    truncate: Positive = 1000  # images of a list among which it spreads
-    first_k: Positive = 10  # where it starts
-    gamma: Annotated[float, Field(gt=0.0)] = 3.0
-    alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
-    iterations: Positive = 20
-    tolerance: Annotated[float, Field(gt=0.0)] = 1e-6
-
-
-class TraversalSettings(Settings):
-    """The step graph_traversal (EGT)."""
-
-    threshold: float = float("inf")  # an edge above it is followed at once; inf: always the single best
-    explore_k: Positive = 50
-
-
-class KReciprocalSettings(Settings):
-    """The step k_reciprocal, inside a shortlist."""
-
-    first: Positive = 100
-    k1: Positive = 20
-    k2: Positive = 6
-    weight: Fraction = 0.3  # of the original distance
-
-
-class SuperGlobalSettings(Settings):
-    """The step superglobal, inside a shortlist."""
-
-    first: Positive = 100
-    neighbours: Positive = 9
-    beta: Annotated[float, Field(ge=0.0)] = 0.15
-
-
-class SoftSettings(Settings):
-    """The step soft: sort and insert in one formula."""
-
-    bonus: Annotated[float, Field(ge=0.0)] = 1.0
-    penalty: Annotated[float, Field(ge=0.0)] = 0.1
-
-
-class LabelVectorSettings(Settings):
-    """The step label_vector."""
-
-    votes: Positive = 5
-
-
-class RerankSettings(Settings):
-    """The recipe of the submission, the recipes measured beside it, and the settings of their steps."""
-
-    recipe: Recipe = ["knn", "sort", "insert"]
-    rivals: Annotated[dict[Name, Recipe], AfterValidator(_check_rivals)] = {}
-    top_k: Annotated[int, Field(ge=1, le=100)] = 100
-    min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
-
-    aqe: AverageExpansionSettings = AverageExpansionSettings()
-    alpha_qe: AlphaExpansionSettings = AlphaExpansionSettings()
-    dba: DatabaseSettings = DatabaseSettings()
-    diffusion: DiffusionSettings = DiffusionSettings()
-    graph_traversal: TraversalSettings = TraversalSettings()
-    k_reciprocal: KReciprocalSettings = KReciprocalSettings()
-    superglobal: SuperGlobalSettings = SuperGlobalSettings()
-    soft: SoftSettings = SoftSettings()
-    label_vector: LabelVectorSettings = LabelVectorSettings()
-
-    def settings_of(self, steps: list[Step]) -> dict[str, Any]:
-        """What of this changes the ranking by these steps."""
-        own = {step: getattr(self, step).model_dump(mode="json") for step in steps if hasattr(self, step)}
-        return own | {"top_k": self.top_k} | ({"min_confidence": self.min_confidence} if "insert" in steps else {})
-
-    @property
-    def recipes(self) -> dict[str, list[Step]]:
-        """The submission's recipe, called recipe, and its rivals, by name."""
-        return {"recipe": self.recipe, **self.rivals}
-
-
-class SubmitSettings(Settings):
-    """The submission files."""
-
-    gzip: bool = False
-
-
-class RuntimeSettings(Settings):
-    """How the work is done; no answer depends on it."""
-
-    device: str = "auto"  # auto, cpu, cuda, cuda:1 …
-    workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one a core
-    outputs: Path = Path("outputs")
+from pipeline.sections import (
+    NEEDS_GRAPH,
+    CleanSettings,
+    Count,
+    DataSettings,
+    DemoSettings,
+    ExtractSettings,
+    LocalSettings,
+    ModelSettings,
+    Name,
+    RecognitionSettings,
+    RerankSettings,
+    RuntimeSettings,
+    SearchSettings,
+    Settings,
+    SubmitSettings,
+    VerifySettings,
+    VoteSettings,
+)
 
 
 class Config(Settings):
@@ -339,7 +37,7 @@ class Config(Settings):
     seed: Count = 2019
     data: DataSettings = DataSettings()
     demo: DemoSettings = DemoSettings()
-    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)] = {"cnn": ModelSettings()}
+    models: dict[Name, ModelSettings] = Field(default_factory=lambda: {"cnn": ModelSettings()}, min_length=1)
     extract: ExtractSettings = ExtractSettings()
     search: SearchSettings = SearchSettings()
     local: LocalSettings = LocalSettings()

@@ -6,9 +6,10 @@ import sys
 from functools import partial
 from typing import Any
 
-from pipeline.config import NEEDS_DESCRIPTORS, NEEDS_GRAPH, Config, Step
+from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
+from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH, Step
 
 
 def tasks(config: Config) -> list[Task]:

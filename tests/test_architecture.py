@@ -14,7 +14,7 @@ ROOMS = [
     "ranking",
     "report",
 ]  # each may use those before it
-GROUND = {"errors", "config", "artifacts", "workplace", "processes", "console", "runner"}
+GROUND = {"errors", "sections", "config", "artifacts", "workplace", "processes", "console", "runner"}
 NUMERIC = [
     "competition/metrics",
     "network/cosine_softmax",

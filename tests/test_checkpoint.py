@@ -7,7 +7,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from pipeline.config import ModelSettings, PhaseSettings
 from pipeline.errors import PipelineError
 from pipeline.network.checkpoint import (
     DESCRIPTION,
@@ -18,6 +17,7 @@ from pipeline.network.checkpoint import (
     save_training_state,
 )
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
+from pipeline.sections import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="none", dims=16)
 IDS = np.array([3, 7, 100, 203_093])

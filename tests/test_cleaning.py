@@ -6,11 +6,11 @@ import pytest
 import torch
 from workplaces import Place
 
-from pipeline.config import CleanSettings
 from pipeline.errors import PipelineError
 from pipeline.matching import clean_list
 from pipeline.matching.clean_list import find_candidates, make_clean_list, pass_clean_list_on
 from pipeline.matching.cleaning import count_supporters, keep_images, list_pairs, pick_same_landmark
+from pipeline.sections import CleanSettings
 
 CPU = torch.device("cpu")
 

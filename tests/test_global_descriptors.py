@@ -8,11 +8,11 @@ from photographs import write_photographs
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.config import ExtractSettings, ModelSettings
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import describe, scaled_size
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.network.landmark_network import build_embedding
+from pipeline.sections import ExtractSettings, ModelSettings
 
 CPU = torch.device("cpu")
 SETTINGS = ExtractSettings(

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import nn
 
 from pipeline.competition.demo.photograph import render_photograph
-from pipeline.config import LocalSettings, ModelSettings, PhaseSettings
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
     LocalNetwork,
@@ -27,6 +26,7 @@ from pipeline.images.decode import read_header
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
+from pipeline.sections import LocalSettings, ModelSettings, PhaseSettings
 
 CPU = torch.device("cpu")
 SCALES = LocalSettings().scales

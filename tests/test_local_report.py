@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from photographs import write_photographs
 
-from pipeline.config import VerifySettings
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
 from pipeline.features.store import write_ragged_in_shards
 from pipeline.report.gallery import Photographs
@@ -18,6 +17,7 @@ from pipeline.report.local_report import (
     render_cleaning,
     render_pairs,
 )
+from pipeline.sections import VerifySettings
 
 PICTURE = "<img src='data:image/jpeg;base64,"
 

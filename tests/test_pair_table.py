@@ -6,12 +6,12 @@ import pytest
 import torch
 from workplaces import Place
 
-from pipeline.config import VerifySettings
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
 from pipeline.features.store import write_ragged_in_shards
 from pipeline.matching import pair_table
 from pipeline.matching.pair_table import PairTable, list_neighbours, verify_split
 from pipeline.matching.verification import verify_pair
+from pipeline.sections import VerifySettings
 
 # ---- Looking up ----------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from pipeline.config import Config, RerankSettings, VerifySettings
+from pipeline.config import Config
 from pipeline.matching.knn import search_exact
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import STEPS, Evidence, TrainNeighbours, run_recipe
 from pipeline.ranking.voting import Votes
+from pipeline.sections import RerankSettings, VerifySettings
 
 NEIGHBOURS = Ranking(np.array([[3, 0, 2]], np.int32), np.array([[0.9, 0.8, 0.7]], np.float32), 5)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from photographs import LANDMARKS, write_photographs
 
-from pipeline.config import ModelSettings, PhaseSettings
 from pipeline.errors import PipelineError
 from pipeline.network.checkpoint import WEIGHTS, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.optimiser import learning_rate
 from pipeline.network.training import HISTORY, STATE, train
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
+from pipeline.sections import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
 PHASE = PhaseSettings(

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline.config import RerankSettings, VerifySettings
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, run_recipe
 from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Votes
+from pipeline.sections import RerankSettings, VerifySettings
 
 
 def make(*lists):

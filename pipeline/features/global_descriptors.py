@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.competition.tables import Box
-from pipeline.config import ExtractSettings
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_at
 from pipeline.images.batches import STRIDE, load_batches, plan_evaluation, template_sizes
@@ -28,6 +27,7 @@ from pipeline.images.decode import Size
 from pipeline.images.inspection import list_boxes
 from pipeline.network.embedding import mixed_precision
 from pipeline.processes import one_thread_each
+from pipeline.sections import ExtractSettings
 from pipeline.workplace import Workplace
 
 MIN_SCALED_SIDE_PX = 128

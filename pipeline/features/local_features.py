@@ -25,7 +25,6 @@ from torch.nn import functional as F
 
 from pipeline.artifacts import write_json
 from pipeline.competition.tables import Box
-from pipeline.config import LocalSettings
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
 from pipeline.features.store import Arrays, write_at
@@ -37,6 +36,7 @@ from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import mixed_precision
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.processes import available_cores, one_thread_each
+from pipeline.sections import LocalSettings
 from pipeline.workplace import Workplace
 
 STRIDE = STRIDES["shallow"]

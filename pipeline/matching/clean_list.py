@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.competition.tables import read_clean_ids, write_clean_list
-from pipeline.config import CleanSettings
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_at
 from pipeline.matching.blocks import Rows
 from pipeline.matching.cleaning import count_supporters, keep_images, pick_same_landmark
 from pipeline.matching.knn import search_exact
+from pipeline.sections import CleanSettings
 from pipeline.workplace import Workplace
 
 CLEAN_LIST, SUPPORT = "train_clean.csv", "support.parquet"

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config import VerifySettings
 from pipeline.features.store import Arrays, write_in_shards
 from pipeline.matching.verification import FeatureRows, verify_pairs
+from pipeline.sections import VerifySettings
 from pipeline.workplace import Workplace
 
 PAIRS = "pairs.parquet"

@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 
 from pipeline.artifacts import atomic_file
-from pipeline.config import ModelSettings
 from pipeline.errors import PipelineError
 from pipeline.network.backbone import Backbone, load_matching, read_weights
 from pipeline.network.cosine_softmax import CosineSoftmax
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.sections import ModelSettings
 
 FORMAT = 2  # 1 knew no local branch
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"

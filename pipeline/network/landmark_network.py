@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ModelSettings, PhaseSettings
 from pipeline.network.backbone import build_backbone
 from pipeline.network.cosine_softmax import CosineSoftmax
 from pipeline.network.delg import LocalBranch, LocalMaps, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
+from pipeline.sections import ModelSettings, PhaseSettings
 
 
 class LandmarkNetwork(nn.Module):

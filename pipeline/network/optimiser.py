@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.config import PhaseSettings
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.sections import PhaseSettings
 
 MAX_LOCAL_NORM = 10.0
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.artifacts import atomic_file
-from pipeline.config import ModelSettings, PhaseSettings
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import (
@@ -46,6 +45,7 @@ from pipeline.network.landmark_network import (
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
 from pipeline.network.progress import COLUMNS, Progress, history_csv
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
+from pipeline.sections import ModelSettings, PhaseSettings
 from pipeline.workplace import Workplace
 
 STATE, HISTORY = "state.pt", "history.csv"

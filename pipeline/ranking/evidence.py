@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config import NEEDS_DESCRIPTORS, NEEDS_GRAPH, Config
+from pipeline.config import Config
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, TrainNeighbours
 from pipeline.ranking.voting import Votes, neighbour_labels
+from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH
 
 Find = Callable[[str], Path]  # "06_build_knn/test_index" or "09_predict_landmarks:index.parquet" -> where it is
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from pipeline.config import RerankSettings, VerifySettings
 from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.diffusion import build_affinity, diffusion_step
@@ -23,6 +22,7 @@ from pipeline.ranking.superglobal import superglobal_step
 from pipeline.ranking.two_stage import LandmarkGroups, group_by_landmark, insert_step, sort_step
 from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Floats, Labels, Votes
+from pipeline.sections import RerankSettings, VerifySettings
 
 Value = TypeVar("Value")
 

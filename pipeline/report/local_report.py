@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.config import VerifySettings
 from pipeline.features.local_store import LocalStore
 from pipeline.matching.verification import verify_pair
 from pipeline.report.gallery import Photographs, read_or_grey, render_cell
 from pipeline.report.matches import render_matches
 from pipeline.report.page import render_section
+from pipeline.sections import VerifySettings
 
 SHOWN_PAIRS = 4
 SHOWN_LANDMARKS, SHOWN_SUPPORTERS = 6, 7

@@ -24,8 +24,8 @@ from pipeline.competition.demo.name import invent_names
 from pipeline.competition.demo.noise import make_generator
 from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
 from pipeline.competition.demo.view import VIEWS
-from pipeline.config import DemoSettings
 from pipeline.processes import start_workers
+from pipeline.sections import DemoSettings
 
 SPLITS = ("train", "index", "test")
 VIEW_SHARES = {  # of front, right, back, left, inside
