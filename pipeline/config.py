@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pipeline.errors import PipelineError
 from pipeline.sections import (
     NEEDS_GRAPH,
+    NEEDS_TRAIN_NEIGHBOURS,
     CleanSettings,
     Count,
     DataSettings,
@@ -88,8 +89,9 @@ class Config(Settings):
     @model_validator(mode="after")
     def _check_votes(self) -> Config:
         asked = {"vote": self.vote.votes, "recognition": self.recognition.votes}
-        if any("label_vector" in steps for steps in self.rerank.recipes.values()):
-            asked["rerank.label_vector"] = self.rerank.label_vector.votes
+        used = {step for steps in self.rerank.recipes.values() for step in steps}
+        for step in used.intersection(NEEDS_TRAIN_NEIGHBOURS):
+            asked[f"rerank.{step}"] = getattr(self.rerank, step).votes
         for name, votes in asked.items():
             if votes > self.search.train_k:
                 raise ValueError(

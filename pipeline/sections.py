@@ -16,12 +16,18 @@ TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # s
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
 Step = Literal[
-    "knn", "verify", "sort", "insert", "soft", "label_vector",
+    "knn", "verify", "sort", "insert", "soft", "label_vector", "label_score",
     "aqe", "alpha_qe", "dba", "diffusion", "graph_traversal", "k_reciprocal", "superglobal",
 ]  # fmt: skip
-READS_SIMILARITIES = ("soft", "diffusion", "graph_traversal")  # of the lists: not after what adds other scores …
+READS_SIMILARITIES = (
+    "soft",
+    "label_score",
+    "diffusion",
+    "graph_traversal",
+)  # of the lists: not after what adds other scores …
 ADDS_OTHER_SCORES = ("insert", "label_vector", "graph_traversal")  # … to them
-NEEDS_DESCRIPTORS = ("soft", "aqe", "alpha_qe", "dba", "k_reciprocal", "superglobal")
+NEEDS_DESCRIPTORS = ("soft", "label_score", "aqe", "alpha_qe", "dba", "k_reciprocal", "superglobal")
+NEEDS_TRAIN_NEIGHBOURS = ("label_vector", "label_score")
 NEEDS_GRAPH = ("dba", "diffusion", "graph_traversal")  # neighbours of the index in itself
 
 
@@ -188,6 +194,7 @@ class VoteSettings(Settings):
     """Landmarks of index and test images by soft voting."""
 
     votes: Positive = 3
+    power: Annotated[float, Field(ge=1.0)] = 1.0  # more say for nearer neighbours; 1: each its cosine, as published
 
 
 class RecognitionSettings(Settings):
@@ -286,6 +293,14 @@ class LabelVectorSettings(Settings):
     votes: Positive = 5
 
 
+class LabelScoreSettings(Settings):
+    """The step label_score: soft with all landmarks that an image's neighbours name in place of one."""
+
+    votes: Positive = 5
+    power: Annotated[float, Field(ge=1.0)] = 10.0  # more say for nearer neighbours; 1: each its cosine
+    alpha: Annotated[float, Field(ge=0.0)] = 3.0
+
+
 class RerankSettings(Settings):
     """The recipe of the submission, the recipes measured beside it, and the settings of their steps."""
 
@@ -303,6 +318,7 @@ class RerankSettings(Settings):
     superglobal: SuperGlobalSettings = SuperGlobalSettings()
     soft: SoftSettings = SoftSettings()
     label_vector: LabelVectorSettings = LabelVectorSettings()
+    label_score: LabelScoreSettings = LabelScoreSettings()
 
     def settings_of(self, steps: list[Step]) -> dict[str, Any]:
         """What of this changes the ranking by these steps."""

@@ -6,7 +6,7 @@ from planted import mean_ap
 
 from pipeline.matching.knn import search_exact
 from pipeline.ranking import candidates
-from pipeline.ranking.label_vector import label_vector_step, label_vectors
+from pipeline.ranking.label_vector import label_score_step, label_vector_step, label_vectors
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.voting import neighbour_labels
 
@@ -152,3 +152,55 @@ def test_the_other_side_of_a_landmark_comes_in_by_the_training_photographs_of_bo
     truth = np.arange(20)
     assert mean_ap(before.rows, truth, landmarks) < 0.65
     assert mean_ap(after.rows, truth, landmarks) > mean_ap(before.rows, truth, landmarks) + 0.2
+
+
+def naive_scores(query, near, listed, queries, index, known, alpha, top_k):
+    """(row, similarity) of one list: the formula for every image that is listed or has a label in common."""
+    scored = []
+    for row, vector in enumerate(known):
+        product = max(round(sum(near[c] * vector.get(c, 0.0) for c in near), 6), 0.0)
+        if row in listed or product > 0:
+            cosine = float(queries[query].astype(np.float64) @ index[row].astype(np.float64))
+            similarity = listed.get(row, float(np.float32(round(cosine, 6))))
+            scored.append((-round(similarity + alpha * product, 6), row, similarity))
+    return [(row, similarity) for _, row, similarity in sorted(scored)][:top_k]
+
+
+@pytest.mark.parametrize("images", [0, 1, 20])
+@pytest.mark.parametrize("count", [0, 1, 6])
+@pytest.mark.parametrize(("k", "listed"), [(0, 3), (1, 1), (5, 20)])
+@pytest.mark.parametrize("top_k", [1, 7, 30])
+def test_label_scores_equal_the_formula_for_every_image(images, count, k, listed, top_k, monkeypatch):
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        monkeypatch.setattr(candidates, "BLOCK_PAIRS", [1, 1 << 20][seed % 2])
+        (asked, known), _ = draw(rng, images, count, k, listed)
+        queries, index = (rng.integers(-1, 2, (size, 2)).astype(np.float32) / 2 for size in (count, images))
+        found = search_exact(queries, index, listed)
+        ranking, alpha = Ranking(found.rows, found.similarities, images), [0.0, 1.0, 3.0][seed % 3]
+        after = label_score_step(ranking, queries, index, make(*asked), make(*known), alpha=alpha, top_k=top_k)
+        assert after.rows.shape == (count, top_k)
+        vectors = [naive_vector(*image) for image in zip(*known, strict=True)]
+        for query in range(count):
+            pairs = zip(ranking.rows[query].tolist(), ranking.scores[query].tolist(), strict=True)
+            own = {row: score for row, score in pairs if row >= 0}
+            near = naive_vector(asked[0][query], asked[1][query])
+            expected = naive_scores(query, near, own, queries, index, vectors, alpha, top_k)
+            assert [(row, score) for row, score in zip(*after_list(after, query), strict=True)] == expected
+
+
+def after_list(ranking, query):
+    """Rows and scores of one list without its empty places."""
+    there = ranking.rows[query] >= 0
+    return ranking.rows[query][there].tolist(), ranking.scores[query][there].tolist()
+
+
+def test_similarity_and_agreement_trade_against_each_other():
+    queries, index = np.float32([[1, 0]]), np.float32([[0.9, 0], [0.5, 0], [0.1, 0]])
+    ranking = Ranking(np.int32([[0, 1]]), np.float32([[0.9, 0.5]]), 3)
+    query, near = make([[0.8]], [[7]]), make([[0.5], [0.5], [0.5]], [[3], [7], [7]])  # products 0, 0.4, 0.4
+    listed = {
+        alpha: label_score_step(ranking, queries, index, query, near, alpha=alpha).rows[0, :3].tolist()
+        for alpha in (0.0, 1.5, 3.0)
+    }
+    assert listed == {0.0: [0, 1, 2], 1.5: [1, 0, 2], 3.0: [1, 2, 0]}

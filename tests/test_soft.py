@@ -5,7 +5,7 @@ import pytest
 from planted import mean_ap
 
 from pipeline.matching.knn import search_exact
-from pipeline.ranking import candidates, soft
+from pipeline.ranking import candidates
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.soft import soft_step
 from pipeline.ranking.two_stage import group_by_landmark
@@ -116,7 +116,7 @@ def test_answers_do_not_depend_on_the_blocks(monkeypatch):
     whole = soft_step(ranking, queries, index, query_votes, groups, top_k=60)
     for pairs, block_rows in ((1, 7), (100, 64), (1000, 1)):
         monkeypatch.setattr(candidates, "BLOCK_PAIRS", pairs)
-        monkeypatch.setattr(soft, "BLOCK_ROWS", block_rows)
+        monkeypatch.setattr(candidates, "BLOCK_ROWS", block_rows)
         cut = soft_step(ranking, queries, index, query_votes, groups, top_k=60)
         np.testing.assert_array_equal(cut.rows, whole.rows)
         np.testing.assert_array_equal(cut.scores, whole.scores)

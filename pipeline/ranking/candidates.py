@@ -13,9 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.matching.blocks import FaissBlock, Rows
 from pipeline.ranking.ranking import NONE, Ranking
+from pipeline.ranking.voting import DECIMALS, Floats
 
 BLOCK_PAIRS = 1 << 20  # candidates held at a time: about 100 MB with all that is computed of them
+BLOCK_ROWS = 16_384  # index vectors read at a time
 
 Integers = NDArray[np.int64]
 
@@ -61,6 +64,24 @@ def merge(rows: NDArray[np.int32], scores: NDArray[np.float32], found: Candidate
     all_scores = np.concatenate([scores[queries, places], found.scores])
     pairs = Candidates(all_queries[first], all_rows[first], all_scores[first])
     return Merged(pairs, np.where(first < len(queries), first, -1), where[len(queries) :])
+
+
+def fill_similarities(merged: Merged, queries: Floats, index: Rows) -> Candidates:
+    """The pairs of a block, those that were only found with their inner product as score, rounded as searches round.
+
+    queries (B, D): of the block; index (N, D). Products are summed in float64. Memory: one block of index vectors.
+    """
+    pairs, missing = merged.pairs, merged.places < 0
+    tile, scores = np.ascontiguousarray(queries, dtype=np.float32), pairs.scores.copy()
+    block_of_pair = np.where(missing, pairs.rows // BLOCK_ROWS, -1)
+    for block in np.unique(block_of_pair[missing]).tolist():
+        start, inside = block * BLOCK_ROWS, block_of_pair == block
+        vectors = np.ascontiguousarray(index[start : start + BLOCK_ROWS], dtype=np.float32)
+        products = FaissBlock(vectors).products(
+            tile, pairs.queries[inside], pairs.rows[inside].astype(np.int64) - start
+        )
+        scores[inside] = products.round(DECIMALS) + 0.0
+    return pairs._replace(scores=scores)
 
 
 def best_of_each(

@@ -16,7 +16,7 @@ from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, TrainNeighbours
 from pipeline.ranking.voting import Votes, neighbour_labels
-from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH
+from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS
 
 Find = Callable[[str], Path]  # "06_build_knn/test_index" or "09_predict_landmarks:index.parquet" -> where it is
 
@@ -30,7 +30,7 @@ def read_evidence(find: Find, config: Config, steps: Sequence[str], device: str 
         known["graph"] = read_neighbours(find, "index_index")
     if any(step in NEEDS_DESCRIPTORS for step in steps):
         known |= {"queries": _read_descriptors(find, config, "test"), "index": _read_descriptors(find, config, "index")}
-    if "label_vector" in steps:
+    if any(step in NEEDS_TRAIN_NEIGHBOURS for step in steps):
         train = pd.read_parquet(find("01_prepare_data:train.parquet"))["landmark"].to_numpy()
         known["landmarks"] = np.unique(train)
         for side, split in (("query_train", "test"), ("index_train", "index")):

@@ -7,13 +7,23 @@ with its similarity. So an image that lies between two landmarks is near both, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.ranking.candidates import Candidates, best_of_each, check_counts, merge, query_blocks
+from pipeline.matching.blocks import Rows
+from pipeline.ranking.candidates import (
+    Candidates,
+    Merged,
+    best_of_each,
+    check_counts,
+    fill_similarities,
+    merge,
+    query_blocks,
+)
 from pipeline.ranking.ranking import NONE, Ranking
 from pipeline.ranking.voting import DECIMALS, NO_LABEL, Floats, Labels
 
@@ -21,8 +31,9 @@ from pipeline.ranking.voting import DECIMALS, NO_LABEL, Floats, Labels
 def label_vectors(similarities: Floats, labels: Labels, landmarks: Labels) -> sparse.csr_array:
     """For each image the sum of its training neighbours' similarities by landmark: (Q, L) float64, sparse.
 
-    similarities (Q, k), labels (Q, k): of the nearest training photographs, 5 in the published solution; label -1 = no
-    neighbour or no label. landmarks: (L,) ascending, all that occur: column l stands for landmarks[l].
+    similarities (Q, k), or what `sharpen` makes of them, labels (Q, k): of the nearest training photographs, 5 in the
+    published solution; label -1 = no neighbour or no label. landmarks: (L,) ascending, all that occur: column l stands
+    for landmarks[l].
     A negative similarity counts as 0: two of them would multiply to an agreement.
     Raises ValueError for a label that `landmarks` lacks. O(Q k log L).
     """
@@ -51,20 +62,59 @@ def label_vector_step(
 
     Time grows with the number of pairs that share a landmark; memory O(Q (K + top_k) + N k) and one block of pairs.
     """
+    rows = np.full((len(ranking), top_k), NONE, dtype=np.int32)
+    scores = np.zeros(rows.shape, dtype=np.float32)
+    for at, merged, products in _merge_agreeing(ranking, query_vectors, index_vectors):
+        ties = np.where(products > 0, merged.pairs.rows, merged.places)
+        rows[at], scores[at] = best_of_each(merged.pairs, products, ties, len(rows[at]), top_k)
+    return Ranking(rows, scores, ranking.count)
+
+
+def label_score_step(
+    ranking: Ranking,
+    queries: Rows,
+    index: Rows,
+    query_vectors: sparse.csr_array,
+    index_vectors: sparse.csr_array,
+    *,
+    alpha: float = 3.0,
+    top_k: int = 100,
+) -> Ranking:
+    """The images listed and all with a label in common with the query, the best `top_k` by
+    cos(q, x) + alpha * (label vector of q · label vector of x).
+
+    Similarity keeps its say, as in the step soft, and no image has to be of one landmark alone, as in the step
+    label_vector. (2nd place, Google Landmark Retrieval 2021, adds such a label score to the similarity.) Ordered by
+    score, rounded to 6 decimals; ties by smaller row. The scores given back are similarities, of added images too.
+
+    ranking: as searched, its scores are the similarities. queries (Q, D), index (N, D): the vectors it was searched
+    with. query_vectors (Q, L), index_vectors (N, L): from `label_vectors`; of sharpened votes divided by their number
+    they lie between 0 and 1, whatever that number is. Time and memory as `label_vector_step`, and one block of vectors.
+    """
+    check_counts(ranking, len(queries), len(index))
+    rows = np.full((len(ranking), top_k), NONE, dtype=np.int32)
+    scores = np.zeros(rows.shape, dtype=np.float32)
+    for at, merged, products in _merge_agreeing(ranking, query_vectors, index_vectors):
+        pairs = fill_similarities(merged, queries[at], index)
+        values = (pairs.scores.astype(np.float64) + alpha * products).round(DECIMALS)
+        rows[at], scores[at] = best_of_each(pairs, values, pairs.rows, len(rows[at]), top_k)
+    return Ranking(rows, scores, ranking.count)
+
+
+def _merge_agreeing(
+    ranking: Ranking, query_vectors: sparse.csr_array, index_vectors: sparse.csr_array
+) -> Iterator[tuple[slice, Merged, NDArray[np.float64]]]:
+    """Block by block of queries: the listed and the agreeing images, and the product of each pair, 0 = no agreement."""
     check_counts(ranking, query_vectors.shape[0], index_vectors.shape[0])
     if query_vectors.shape[1] != index_vectors.shape[1]:
         raise ValueError(f"label vectors of {query_vectors.shape[1]} and of {index_vectors.shape[1]} landmarks")
-    rows = np.full((len(ranking), top_k), NONE, dtype=np.int32)
-    scores = np.zeros(rows.shape, dtype=np.float32)
     by_landmark = index_vectors.T.tocsr()
     for at in query_blocks(_most_shared(query_vectors, by_landmark) + ranking.rows.shape[1]):
         found, products = _agreeing(query_vectors[at], by_landmark)
         merged = merge(ranking.rows[at], ranking.scores[at], found)
         values = np.zeros(len(merged.places))
         values[merged.found] = products
-        ties = np.where(values > 0, merged.pairs.rows, merged.places)
-        rows[at], scores[at] = best_of_each(merged.pairs, values, ties, len(rows[at]), top_k)
-    return Ranking(rows, scores, ranking.count)
+        yield at, merged, values
 
 
 def _most_shared(query_vectors: sparse.csr_array, by_landmark: Any) -> NDArray[np.int64]:

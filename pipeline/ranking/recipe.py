@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
+from scipy import sparse
+
 from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.diffusion import build_affinity, diffusion_step
 from pipeline.ranking.expansion import augment_database, expand_queries, search_again
 from pipeline.ranking.graph_traversal import traverse_graph
 from pipeline.ranking.k_reciprocal import k_reciprocal_step
-from pipeline.ranking.label_vector import label_vector_step, label_vectors
+from pipeline.ranking.label_vector import label_score_step, label_vector_step, label_vectors
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.shortlist import Descriptors
 from pipeline.ranking.soft import soft_step
 from pipeline.ranking.superglobal import superglobal_step
 from pipeline.ranking.two_stage import LandmarkGroups, group_by_landmark, insert_step, sort_step
 from pipeline.ranking.verified import verify_step
-from pipeline.ranking.voting import Floats, Labels, Votes
+from pipeline.ranking.voting import Floats, Labels, Votes, sharpen
 from pipeline.sections import RerankSettings, VerifySettings
 
 Value = TypeVar("Value")
@@ -93,12 +95,24 @@ def _soft(ranking: Ranking, known: Evidence) -> Ranking:
 
 
 def _label_vector(ranking: Ranking, known: Evidence) -> Ranking:
-    votes, landmarks = known.settings.label_vector.votes, _needed(known.landmarks, "the landmarks of train")
-    of_queries, of_index = (
-        label_vectors(near.similarities[:, :votes], near.labels[:, :votes], landmarks)
-        for near in (_needed(side, "train neighbours") for side in (known.query_train, known.index_train))
-    )
+    of_queries, of_index = _label_vectors(known, known.settings.label_vector.votes)
     return label_vector_step(ranking, of_queries, of_index, top_k=known.settings.top_k)
+
+
+def _label_score(ranking: Ranking, known: Evidence) -> Ranking:
+    own = known.settings.label_score
+    of_queries, of_index = (vectors / own.votes for vectors in _label_vectors(known, own.votes, own.power))
+    return label_score_step(
+        ranking, _queries(known), _index(known), of_queries, of_index, alpha=own.alpha, top_k=known.settings.top_k
+    )
+
+
+def _label_vectors(known: Evidence, votes: int, power: float = 1.0) -> list[sparse.csr_array]:
+    landmarks = _needed(known.landmarks, "the landmarks of train")
+    sides = [_needed(side, "train neighbours") for side in (known.query_train, known.index_train)]
+    return [
+        label_vectors(sharpen(near.similarities[:, :votes], power), near.labels[:, :votes], landmarks) for near in sides
+    ]
 
 
 def _aqe(ranking: Ranking, known: Evidence) -> Ranking:
@@ -159,6 +173,7 @@ STEPS: dict[str, Callable[[Ranking, Evidence], Ranking]] = {
     "insert": _insert,
     "soft": _soft,
     "label_vector": _label_vector,
+    "label_score": _label_score,
     "aqe": _aqe,
     "alpha_qe": _alpha_qe,
     "dba": _dba,

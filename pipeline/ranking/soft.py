@@ -9,13 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.matching.blocks import FaissBlock, Rows
-from pipeline.ranking.candidates import Candidates, best_of_each, check_counts, merge, query_blocks
+from pipeline.matching.blocks import Rows
+from pipeline.ranking.candidates import (
+    Candidates,
+    best_of_each,
+    check_counts,
+    fill_similarities,
+    merge,
+    query_blocks,
+)
 from pipeline.ranking.ranking import NONE, Ranking
 from pipeline.ranking.two_stage import LandmarkGroups
-from pipeline.ranking.voting import DECIMALS, NO_LABEL, Floats, Labels, Votes
-
-BLOCK_ROWS = 16_384  # index vectors read at a time
+from pipeline.ranking.voting import DECIMALS, NO_LABEL, Labels, Votes
 
 
 def soft_step(
@@ -54,7 +59,7 @@ def soft_step(
     begins, sizes = _group_of_each(query_votes.labels, groups)
     for at in query_blocks(sizes + ranking.rows.shape[1]):
         merged = merge(ranking.rows[at], ranking.scores[at], _members(begins[at], sizes[at], groups))
-        pairs = _with_similarities(merged.pairs, merged.places < 0, queries[at], index)
+        pairs = fill_similarities(merged, queries[at], index)
         values = _soft_scores(pairs, query_votes.labels[at], groups.votes, bonus, penalty)
         rows[at], scores[at] = best_of_each(pairs, values, pairs.rows, len(rows[at]), top_k)
     return Ranking(rows, scores, ranking.count)
@@ -75,20 +80,6 @@ def _members(begins: NDArray[np.int64], sizes: NDArray[np.int64], groups: Landma
     queries = np.repeat(np.arange(len(sizes)), sizes)
     within = np.arange(len(queries)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return Candidates(queries, groups.rows[begins[queries] + within], np.zeros(len(queries), dtype=np.float32))
-
-
-def _with_similarities(pairs: Candidates, missing: NDArray[np.bool_], queries: Floats, index: Rows) -> Candidates:
-    """The pairs, those `missing` a score with their inner product, summed in float64 and rounded to 6 decimals."""
-    tile, scores = np.ascontiguousarray(queries, dtype=np.float32), pairs.scores.copy()
-    block_of_pair = np.where(missing, pairs.rows // BLOCK_ROWS, -1)
-    for block in np.unique(block_of_pair[missing]).tolist():
-        start, inside = block * BLOCK_ROWS, block_of_pair == block
-        vectors = np.ascontiguousarray(index[start : start + BLOCK_ROWS], dtype=np.float32)
-        products = FaissBlock(vectors).products(
-            tile, pairs.queries[inside], pairs.rows[inside].astype(np.int64) - start
-        )
-        scores[inside] = products.round(DECIMALS) + 0.0
-    return pairs._replace(scores=scores)
 
 
 def _soft_scores(
