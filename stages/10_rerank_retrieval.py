@@ -54,7 +54,7 @@ def rerank(context: Context, steps: list[Step]) -> None:
     log.info("%s: %d queries, %d images listed", " > ".join(steps), len(ranking), ranking.lengths.sum())
 
 
-STAGE = Stage("10_rerank_retrieval", version=2, tasks=tasks)
+STAGE = Stage("10_rerank_retrieval", version=3, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -6,11 +6,13 @@ import pytest
 from pipeline.config import Config
 from pipeline.matching.knn import search_exact
 from pipeline.matching.pair_table import PairTable
+from pipeline.ranking.expansion import augment_database, expand_queries, search_again
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.recipe import STEPS, Evidence, TrainNeighbours, run_recipe
+from pipeline.ranking.recipe import MOVES, STEPS, Evidence, TrainNeighbours, run_recipe
 from pipeline.ranking.voting import Votes
 from pipeline.sections import RerankSettings, VerifySettings
 
+ALL = sorted({*STEPS, *MOVES})
 NEIGHBOURS = Ranking(np.array([[3, 0, 2]], np.int32), np.array([[0.9, 0.8, 0.7]], np.float32), 5)
 
 
@@ -31,11 +33,11 @@ def test_a_list_is_cut_at_top_k_by_every_step():
 
 
 def test_the_settings_admit_the_steps_that_exist_and_no_others():
-    for step in set(STEPS) - {"knn"}:
+    for step in set(ALL) - {"knn"}:
         assert RerankSettings(recipe=["knn", step]).recipe == ["knn", step]
     assert Config.model_fields["rerank"].default.recipe == ["knn", "sort", "insert"]
     allowed = RerankSettings.model_json_schema()["properties"]["recipe"]["items"]["enum"]
-    assert sorted(allowed) == sorted(STEPS)
+    assert sorted(allowed) == ALL
 
 
 @pytest.mark.parametrize("recipe", [["knn", "insert", "soft"], ["knn", "label_vector", "verify", "diffusion"]])
@@ -44,7 +46,7 @@ def test_a_step_that_reads_similarities_is_refused_behind_one_that_adds_other_sc
         RerankSettings(recipe=recipe)
 
 
-@pytest.mark.parametrize("step", sorted(set(STEPS) - {"knn", "sort", "insert"}))
+@pytest.mark.parametrize("step", sorted(set(ALL) - {"knn", "sort", "insert"}))
 def test_a_step_without_what_it_needs_says_so(step):
     with pytest.raises(ValueError, match=r"needs .* which the evidence lacks"):
         list(run_recipe(["knn", step], NEIGHBOURS, evidence()))
@@ -70,7 +72,7 @@ def known_world(seed):
     return Ranking(near.rows, near.similarities, 40), known
 
 
-@pytest.mark.parametrize("step", sorted(set(STEPS) - {"knn"}))
+@pytest.mark.parametrize("step", sorted(set(ALL) - {"knn"}))
 def test_every_step_gives_lists_cut_at_top_k_that_it_need_not_share_with_knn(step):
     neighbours, known = known_world(3)
     first, done = run_recipe(["knn", step], neighbours, known)
@@ -78,3 +80,19 @@ def test_every_step_gives_lists_cut_at_top_k_that_it_need_not_share_with_knn(ste
     assert done.step == step and done.seconds >= 0
     if step != "insert":  # here it adds behind the tenth place
         assert not np.array_equal(first.ranking.rows, done.ranking.rows)
+
+
+def test_steps_behind_one_that_moves_vectors_read_the_moved_ones():
+    """Once the queries were expanded in the index as it had been before, as if there had been no dba."""
+    neighbours, known = known_world(5)
+    settings = known.settings
+    index = augment_database(known.index, known.graph, settings.dba.k, settings.dba.alpha, None)
+    found = search_again(known.queries, index, 15)
+    queries = expand_queries(known.queries, index, found, settings.alpha_qe.k, settings.alpha_qe.alpha)
+    expected = search_again(queries, index, 15).top(10)
+    *_, done = run_recipe(["knn", "dba", "alpha_qe"], neighbours, known)
+    assert np.array_equal(done.ranking.rows, expected.rows) and np.array_equal(done.ranking.scores, expected.scores)
+    *_, soft = run_recipe(["knn", "alpha_qe", "soft"], neighbours, known)
+    moved = expand_queries(known.queries, known.index, neighbours, settings.alpha_qe.k, settings.alpha_qe.alpha)
+    products = (moved @ known.index.T).round(6)
+    assert soft.ranking.scores == pytest.approx(np.take_along_axis(products, soft.ranking.rows, 1), abs=2e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -115,24 +115,22 @@ def _label_vectors(known: Evidence, votes: int, power: float = 1.0) -> list[spar
     ]
 
 
-def _aqe(ranking: Ranking, known: Evidence) -> Ranking:
+def _aqe(ranking: Ranking, known: Evidence) -> Evidence:
     return _expand(ranking, known, known.settings.aqe.k, 0.0)
 
 
-def _alpha_qe(ranking: Ranking, known: Evidence) -> Ranking:
+def _alpha_qe(ranking: Ranking, known: Evidence) -> Evidence:
     return _expand(ranking, known, known.settings.alpha_qe.k, known.settings.alpha_qe.alpha)
 
 
-def _expand(ranking: Ranking, known: Evidence, k: int, alpha: float) -> Ranking:
-    moved = expand_queries(_queries(known), _index(known), ranking, k, alpha)
-    return search_again(moved, _index(known), ranking.rows.shape[1], known.device)
+def _expand(ranking: Ranking, known: Evidence, k: int, alpha: float) -> Evidence:
+    return replace(known, queries=expand_queries(_queries(known), _index(known), ranking, k, alpha))
 
 
-def _dba(ranking: Ranking, known: Evidence) -> Ranking:
+def _dba(ranking: Ranking, known: Evidence) -> Evidence:
     own = known.settings.dba
     labels = known.index_votes.labels if own.supervised else None
-    moved = augment_database(_index(known), _graph(known), own.k, own.alpha, labels)
-    return search_again(_queries(known), moved, ranking.rows.shape[1], known.device)
+    return replace(known, index=augment_database(_index(known), _graph(known), own.k, own.alpha, labels))
 
 
 def _diffusion(ranking: Ranking, known: Evidence) -> Ranking:
@@ -174,14 +172,13 @@ STEPS: dict[str, Callable[[Ranking, Evidence], Ranking]] = {
     "soft": _soft,
     "label_vector": _label_vector,
     "label_score": _label_score,
-    "aqe": _aqe,
-    "alpha_qe": _alpha_qe,
-    "dba": _dba,
     "diffusion": _diffusion,
     "graph_traversal": _traverse,
     "k_reciprocal": _k_reciprocal,
     "superglobal": _superglobal,
 }
+# These move vectors, for the steps that follow too; then the queries search again.
+MOVES: dict[str, Callable[[Ranking, Evidence], Evidence]] = {"aqe": _aqe, "alpha_qe": _alpha_qe, "dba": _dba}
 
 
 class Done(NamedTuple):
@@ -195,11 +192,16 @@ class Done(NamedTuple):
 def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) -> Iterator[Done]:
     """Every step in turn, starting from the nearest neighbours.
 
-    A step gets the whole lists of the one before it, also where they are longer than top_k. Raises ValueError where the
-    evidence lacks what a step needs.
+    A step gets the whole lists of the one before it, also where they are longer than top_k, and the vectors as the
+    steps before it have moved them; the neighbours of the index in itself stay those of the vectors as they came.
+    Raises ValueError where the evidence lacks what a step needs.
     """
-    ranking = neighbours
+    ranking, known = neighbours, evidence
     for step in steps:
         start = time.perf_counter()
-        ranking = STEPS[step](ranking, evidence)
+        if step in MOVES:
+            known = MOVES[step](ranking, known)
+            ranking = search_again(_queries(known), _index(known), ranking.rows.shape[1], known.device)
+        else:
+            ranking = STEPS[step](ranking, known)
         yield Done(step, ranking.top(evidence.settings.top_k), time.perf_counter() - start)
