@@ -87,6 +87,13 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_whitening(self) -> Config:
+        asked, known = self.search.whiten_dims, sum(model.dims for model in self.models.values())
+        if asked > known:
+            raise ValueError(f"search.whiten_dims = {asked} is more than the {known} dims of all models together")
+        return self
+
+    @model_validator(mode="after")
     def _check_votes(self) -> Config:
         asked = {"vote": self.vote.votes, "recognition": self.recognition.votes}
         used = {step for steps in self.rerank.recipes.values() for step in steps}

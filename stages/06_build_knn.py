@@ -1,13 +1,26 @@
-"""Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined."""
+"""Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined.
+
+Where a setting asks for it, the joined descriptors are whitened before, by what is fitted on train.
+"""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.console import log
 from pipeline.errors import PipelineError
+from pipeline.features.searched import (
+    WHITENED,
+    WHITENING,
+    name_descriptors,
+    name_joined,
+    open_descriptors,
+    open_joined,
+    write_whitened,
+    write_whitening,
+)
 from pipeline.runner import Context, Stage, Task, main
 
 SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, built for each shard anew, has one
@@ -16,7 +29,23 @@ SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, buil
 def tasks(config: Config) -> list[Task]:
     """One artifact a pair of splits; index in itself when a step walks from image to image."""
     pairs = [("test", "index"), ("test", "train"), ("index", "train")] + [("index", "index")] * config.walks_index
-    return [plan(config, *pair) for pair in pairs]
+    return plan_whitening(config) + [plan(config, *pair) for pair in pairs]
+
+
+def plan_whitening(config: Config) -> list[Task]:
+    """The whitening and the whitened splits, where there is one."""
+    if not config.search.whiten_dims:
+        return []
+    weights = {"weights": {name: model.weight for name, model in config.models.items()}}
+    fitted = config.search.model_dump(include={"whiten_dims", "whiten_power"}) | weights
+    splits = [
+        Task(
+            f"{WHITENED}/{split}", partial(whiten, split=split), weights, (WHITENING, *name_joined(config, split)),
+            saves_on_stop=True,
+        )
+        for split in ("train", "index", "test")
+    ]  # fmt: skip
+    return [Task(WHITENING, fit, fitted, tuple(name_joined(config, "train"))), *splits]
 
 
 def plan(config: Config, queries: str, base: str) -> Task:
@@ -30,28 +59,34 @@ def plan(config: Config, queries: str, base: str) -> Task:
         "weights": {name: model.weight for name, model in config.models.items()},
     }
     splits = dict.fromkeys((queries, base))
-    inputs = [f"05_extract_global/{name}/{split}" for split in splits for name in config.models]
+    inputs = [name for split in splits for name in name_descriptors(config, split)]
     work = partial(build_knn, queries=queries, base=base, k=k)
     return Task(f"06_build_knn/{queries}_{base}", work, settings, tuple(inputs), saves_on_stop=True)
+
+
+def fit(context: Context) -> None:
+    """Write mean.npy, projection.npy and explained.npy."""
+    config, train = context.config, open_joined(context.input, context.config, "train")
+    share = write_whitening(context.folder, train, config.search).explained
+    context.facts |= {"rows": len(train), "dims": train.shape[1], "explained": share}
+    log.info("%d of %d components hold %.1f %% of the variance", config.search.whiten_dims, train.shape[1], 100 * share)
+
+
+def whiten(context: Context, split: str) -> None:
+    """Write descriptors.npy, (N, dims) float32."""
+    write_whitened(context, context.input(WHITENING), open_joined(context.input, context.config, split))
 
 
 def build_knn(context: Context, queries: str, base: str, k: int) -> None:
     """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32."""
     import numpy as np
 
-    from pipeline.features.ensemble import JoinedDescriptors
     from pipeline.features.store import write_at
     from pipeline.matching.knn import search
     from pipeline.network.embedding import choose_device
 
     settings = context.config.search
-    weights = [model.weight for model in context.config.models.values()]
-    asked, known = (
-        JoinedDescriptors(
-            [np.load(path / "descriptors.npy", mmap_mode="r") for path in folders(context, split)], weights
-        )
-        for split in (queries, base)
-    )
+    asked, known = (open_descriptors(context.input, context.config, split) for split in (queries, base))
     chosen = choose_device(context.config.runtime.device)
     device = None if chosen.type == "cpu" else str(chosen)
 
@@ -70,11 +105,6 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
     shard_rows = SHARD_ROWS if settings.factory == "Flat" else len(asked) or 1
     write_at(context, len(asked), shard_rows, neighbours, f"{queries} photographs")
     context.facts["rows"] = len(asked)
-
-
-def folders(context: Context, split: str) -> list[Path]:
-    """Where the descriptors of a split are, model by model."""
-    return [context.input(f"05_extract_global/{name}/{split}") for name in context.config.models]
 
 
 STAGE = Stage("06_build_knn", version=1, tasks=tasks)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.console import log
+from pipeline.features.searched import name_descriptors
 from pipeline.runner import Context, Stage, Task, main
 from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS, Step
 
@@ -28,7 +29,7 @@ def plan(config: Config, name: str, steps: list[Step]) -> Task:
         inputs.append("06_build_knn/index_index")
     if any(step in NEEDS_DESCRIPTORS for step in steps):
         settings["weights"] = {model: config.models[model].weight for model in config.models}
-        inputs += [f"05_extract_global/{model}/{split}" for split in ("test", "index") for model in config.models]
+        inputs += [name for split in ("test", "index") for name in name_descriptors(config, split)]
     if any(step in NEEDS_TRAIN_NEIGHBOURS for step in steps):
         inputs += [*(f"06_build_knn/{split}_train" for split in ("test", "index")), "01_prepare_data:train.parquet"]
     return Task(f"10_rerank_retrieval/{name}", partial(rerank, steps=steps), settings, tuple(inputs))

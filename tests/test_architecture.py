@@ -19,6 +19,7 @@ NUMERIC = [
     "competition/metrics",
     "network/cosine_softmax",
     "network/pooling",
+    "features/whitening",
     "matching/knn",
     "matching/mutual",
     "matching/geometry",

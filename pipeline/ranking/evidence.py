@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
-from pipeline.features.ensemble import JoinedDescriptors
+from pipeline.features.searched import Find, open_descriptors
 from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, TrainNeighbours
 from pipeline.ranking.voting import Votes, neighbour_labels
 from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS
-
-Find = Callable[[str], Path]  # "06_build_knn/test_index" or "09_predict_landmarks:index.parquet" -> where it is
 
 
 def read_evidence(find: Find, config: Config, steps: Sequence[str], device: str | None) -> Evidence:
@@ -29,7 +26,7 @@ def read_evidence(find: Find, config: Config, steps: Sequence[str], device: str 
     if any(step in NEEDS_GRAPH for step in steps):
         known["graph"] = read_neighbours(find, "index_index")
     if any(step in NEEDS_DESCRIPTORS for step in steps):
-        known |= {"queries": _read_descriptors(find, config, "test"), "index": _read_descriptors(find, config, "index")}
+        known |= {"queries": open_descriptors(find, config, "test"), "index": open_descriptors(find, config, "index")}
     if any(step in NEEDS_TRAIN_NEIGHBOURS for step in steps):
         train = pd.read_parquet(find("01_prepare_data:train.parquet"))["landmark"].to_numpy()
         known["landmarks"] = np.unique(train)
@@ -50,12 +47,6 @@ def read_neighbours(find: Find, pair: str) -> Neighbours:
     """The neighbours of one pair of splits, such as test_index."""
     folder = find(f"06_build_knn/{pair}")
     return Neighbours(np.load(folder / "similarities.npy"), np.load(folder / "rows.npy"))
-
-
-def _read_descriptors(find: Find, config: Config, split: str) -> JoinedDescriptors:
-    folders = [find(f"05_extract_global/{name}/{split}") for name in config.models]
-    mapped = [np.load(folder / "descriptors.npy", mmap_mode="r") for folder in folders]
-    return JoinedDescriptors(mapped, [model.weight for model in config.models.values()])
 
 
 def _read_votes(find: Find, split: str) -> Votes:

@@ -1,0 +1,161 @@
+"""What a search reads of a split: joined, or whitened by what was fitted on train; and whole runs with whitening."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_stages import ROOT, run
+from workplaces import Place
+
+from pipeline.config import load_config
+from pipeline.errors import PipelineError
+from pipeline.features.ensemble import JoinedDescriptors
+from pipeline.features.searched import (
+    SHARD_ROWS,
+    name_descriptors,
+    open_descriptors,
+    open_joined,
+    write_whitened,
+    write_whitening,
+)
+from pipeline.ranking.evidence import read_evidence
+
+SPLITS = {"train": 60, "index": 30, "test": 7}
+
+
+@pytest.fixture
+def described(tmp_path):
+    """(configuration of two models, whitened to 5 components or not; where an artifact of its planted run is)."""
+    rng = np.random.default_rng(0)
+    for split, rows in SPLITS.items():
+        for name, dims in (("a", 8), ("b", 4)):
+            vectors = rng.normal(size=(rows, dims)) * np.arange(1, dims + 1) + 1
+            folder = tmp_path / "05_extract_global" / name / split
+            folder.mkdir(parents=True)
+            np.save(folder / "descriptors.npy", (vectors / np.linalg.norm(vectors, axis=1)[:, None]).astype(np.float32))
+    (tmp_path / "two.toml").write_text("[models.a]\ndims = 8\n[models.b]\ndims = 4\nweight = 0.5\n")
+
+    def configure(dims):
+        return load_config(tmp_path / "two.toml", [f"search.whiten_dims={dims}"])
+
+    return configure, lambda reference: tmp_path / reference.replace(":", "/")
+
+
+def whiten_run(config, find):
+    whitening, train = find("06_build_knn/whitening"), open_joined(find, config, "train")
+    whitening.mkdir(parents=True)
+    write_whitening(whitening, train, config.search)
+    for split in SPLITS:
+        write_whitened(Place(find(f"06_build_knn/whitened/{split}")), whitening, open_joined(find, config, split))
+
+
+def naive_whitening(train, vectors, dims, power):
+    """By the singular values of the centred train vectors, in float64."""
+    mean = train.mean(axis=0)
+    _, values, axes = np.linalg.svd(train - mean, full_matrices=False)
+    scale = (values[:dims] ** 2 / (len(train) - 1)) ** -power
+    turned = (vectors - mean) @ axes[:dims].T * scale
+    return turned / np.linalg.norm(turned, axis=1, keepdims=True)
+
+
+def naive_joined(find, split, models=(("a", 1.0), ("b", 0.5))):
+    parts = [w * np.load(find(f"05_extract_global/{name}/{split}/descriptors.npy")).astype(float) for name, w in models]
+    joined = np.concatenate(parts, axis=1)
+    return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+
+
+def test_without_whitening_the_joined_models_are_searched(described):
+    configure, find = described
+    config = configure(0)
+    assert name_descriptors(config, "test") == ["05_extract_global/a/test", "05_extract_global/b/test"]
+    opened = open_descriptors(find, config, "test")
+    assert isinstance(opened, JoinedDescriptors)
+    np.testing.assert_allclose(opened[:], naive_joined(find, "test"), atol=1e-6)
+
+
+def test_whitened_splits_and_evidence_hold_what_train_was_fitted_to(described):
+    configure, find = described
+    config = configure(5)
+    whiten_run(config, find)
+    assert name_descriptors(config, "test") == ["06_build_knn/whitened/test"]
+    for split, rows in SPLITS.items():
+        opened = open_descriptors(find, config, split)
+        assert opened.shape == (rows, 5) and opened.dtype == np.float32 and isinstance(opened, np.memmap)
+        naive = naive_whitening(naive_joined(find, "train"), naive_joined(find, split), 5, 0.5)
+        np.testing.assert_allclose(opened @ opened.T, naive @ naive.T, atol=1e-5)
+    find("09_predict_landmarks").mkdir()
+    for split in ("index", "test"):
+        votes = pd.DataFrame({"labels": np.zeros(SPLITS[split], np.int64), "confidences": np.float32(0.5)})
+        votes.to_parquet(find(f"09_predict_landmarks/{split}.parquet"))
+    evidence = read_evidence(find, config, ["knn", "soft"], None)
+    assert (evidence.queries[:] == opened).all() and evidence.index.shape == (30, 5)
+
+
+def test_more_components_than_train_photographs_allow_say_what_to_set(described, tmp_path):
+    configure, find = described
+    few = JoinedDescriptors([open_joined(find, configure(0), "train")[:4]])
+    with pytest.raises(PipelineError, match=r"4 train photographs: .* 1 to 3 components") as caught:
+        write_whitening(tmp_path, few, configure(5).search)
+    assert "search.whiten_dims" in str(caught.value)
+
+
+def test_an_empty_split_and_one_of_several_shards_are_whitened_in_their_order(described, tmp_path):
+    configure, find = described
+    config = configure(3)
+    whiten_run(config, find)
+    train = open_joined(find, config, "train")[:]
+    many = np.tile(train, (SHARD_ROWS // len(train) + 1, 1))
+    write_whitened(Place(tmp_path / "many"), find("06_build_knn/whitening"), JoinedDescriptors([many]))
+    whitened = np.load(tmp_path / "many" / "descriptors.npy")
+    assert len(whitened) == len(many) > SHARD_ROWS and (whitened[-60:] == whitened[:60]).all()
+    write_whitened(Place(tmp_path / "none"), find("06_build_knn/whitening"), JoinedDescriptors([many[:0]]))
+    assert np.load(tmp_path / "none" / "descriptors.npy").shape == (0, 3)
+
+
+def naive_lists(queries, base, k):
+    similarities = (queries @ base.T).round(6)
+    order = np.lexsort((np.broadcast_to(np.arange(len(base)), similarities.shape), -similarities), axis=1)[:, :k]
+    return order, np.take_along_axis(similarities, order, axis=1)
+
+
+def same_lists(found, queries, base):
+    """Whether the lists are those of the naive search, places apart that differ by the rounding of float32."""
+    rows, similarities = np.load(found / "rows.npy"), np.load(found / "similarities.npy")
+    k = min(rows.shape[1], len(base))
+    _, expected = naive_lists(queries, base, k)
+    np.testing.assert_allclose(similarities[:, :k], expected, atol=3e-6)
+    listed = np.take_along_axis(queries @ base.T, rows[:, :k].astype(np.int64), axis=1)
+    np.testing.assert_allclose(listed, expected, atol=3e-6)
+    return all(len(set(row)) == k for row in rows[:, :k].tolist())
+
+
+def test_a_run_with_whitening_lists_what_a_naive_search_does_and_another_size_reruns_06_and_later(tmp_path, capsys):
+    plain = ["clean.source=none", "models.cnn.local=false", "recognition.max_inliers=0"]
+    plain += [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")]
+    plain += ["rerank.rivals={soft = ['knn', 'soft'], aqe = ['knn', 'aqe'], dba = ['knn', 'dba']}", "search.graph_k=5"]
+    arguments = ["--config", ROOT / "configs" / "smoke.toml", f"data.root={tmp_path / 'world'}"]
+    arguments += [f"runtime.outputs={tmp_path}", *plain]
+    assert run(*arguments, "search.whiten_dims=16", "search.whiten_power=0.25") == 0
+    find = (tmp_path / "smoke").joinpath
+    models = (("cnn", 1.0),)
+    train = naive_joined(find, "train", models)
+    of = {split: naive_whitening(train, naive_joined(find, split, models), 16, 0.25) for split in SPLITS}
+    for queries, base in (("test", "index"), ("test", "train"), ("index", "train")):
+        assert same_lists(find(f"06_build_knn/{queries}_{base}"), of[queries], of[base])
+    rows = np.load(find("06_build_knn/test_index/rows.npy"))
+    moved = of["test"] + of["index"][rows[:, :5]].sum(axis=1)  # aqe: the query and its five nearest
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    scores = np.load(find("10_rerank_retrieval/aqe/1_aqe.scores.npy"))
+    np.testing.assert_allclose(scores[:, :48], naive_lists(moved, of["index"], 48)[1], atol=3e-6)
+
+    before = {path: path.stat().st_mtime_ns for path in find("05_extract_global").rglob("manifest.json")}
+    capsys.readouterr()
+    assert run(*arguments, "--status", "search.whiten_dims=8", "search.whiten_power=0.25") == 0
+    lines = capsys.readouterr().out.splitlines()
+    stale = {line.split()[0] for line in lines if "stale:" in line}
+    assert all(line[:2] >= "06" for line in stale)
+    assert {"06_build_knn/whitening", "06_build_knn/whitened/test", "06_build_knn/test_index"} <= stale
+    assert run(*arguments, "search.whiten_dims=8", "search.whiten_power=0.25") == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert np.load(find("06_build_knn/whitened/test/descriptors.npy")).shape == (24, 8)
+    assert run(*arguments, "search.whiten_dims=64", "--to", 6) == 2  # 64 photographs: 63 directions at most
+    assert "set search.whiten_dims to no more" in capsys.readouterr().err
