@@ -196,7 +196,7 @@ class VoteSettings(Settings):
     """Landmarks of index and test images by soft voting."""
 
     votes: Positive = 3
-    power: Annotated[float, Field(ge=1.0)] = 1.0  # more say for nearer neighbours; 1: each its cosine, as published
+    sharpness: Annotated[float, Field(ge=1.0)] = 1.0  # more say for nearer neighbours; 1: each its cosine, as published
 
 
 class RecognitionSettings(Settings):
@@ -299,7 +299,7 @@ class LabelScoreSettings(Settings):
     """The step label_score: soft with all landmarks that an image's neighbours name in place of one."""
 
     votes: Positive = 5
-    power: Annotated[float, Field(ge=1.0)] = 10.0  # more say for nearer neighbours; 1: each its cosine
+    sharpness: Annotated[float, Field(ge=1.0)] = 10.0  # more say for nearer neighbours; 1: each its cosine
     alpha: Annotated[float, Field(ge=0.0)] = 3.0
 
 

@@ -34,7 +34,7 @@ def predict_landmarks(context: Context) -> None:
         found = context.input(f"06_build_knn/{split}_train")
         similarities, rows = np.load(found / "similarities.npy"), np.load(found / "rows.npy")
         labels = neighbour_labels(rows, landmarks)
-        votes = soft_vote(similarities, labels, settings.vote.votes, settings.vote.power)
+        votes = soft_vote(similarities, labels, settings.vote.votes, settings.vote.sharpness)
         pd.DataFrame(votes._asdict()).to_parquet(context.folder / f"{split}.parquet", index=False)
         voted = votes.labels >= 0
         context.facts[split] = {"photographs": len(voted), "with_landmark": int(voted.sum())}

@@ -87,26 +87,26 @@ def test_wrong_arguments_are_refused():
         add_votes(np.zeros((1, 2)), np.zeros((1, 1), np.int64))
 
 
-def naive_sharpen(similarities, power):
+def naive_sharpen(similarities, sharpness):
     """One row: every vote times its share of the say."""
     if not similarities or similarities[0] <= 0:
         return similarities
-    say = [(max(value, 0.0) / similarities[0]) ** (power - 1) for value in similarities]
+    say = [(max(value, 0.0) / similarities[0]) ** (sharpness - 1) for value in similarities]
     return [value * part * len(say) / sum(say) for value, part in zip(similarities, say, strict=True)]
 
 
 @settings(deadline=None)
 @given(neighbour_cases(), st.sampled_from([1.0, 1.5, 2.0, 10.0]))
-def test_sharpened_votes_equal_their_formula(case, power):
+def test_sharpened_votes_equal_their_formula(case, sharpness):
     similarities = -np.sort(-case[0], axis=1)
-    found = sharpen(similarities, power)
+    found = sharpen(similarities, sharpness)
     assert found.dtype == np.float32 and found.shape == similarities.shape
     for row, expected in zip(found, similarities.tolist(), strict=True):
-        assert row == pytest.approx(naive_sharpen(expected, power), abs=1e-6)
+        assert row == pytest.approx(naive_sharpen(expected, sharpness), abs=1e-6)
 
 
 def test_sharpened_votes_are_a_weighted_mean_and_keep_the_nearest_ahead():
-    # power 3: the say is 1, 0.25, 0.0625, so the mean is (0.8 + 0.1 + 0.0125) / 1.3125
+    # sharpness 3: the say is 1, 0.25, 0.0625, so the mean is (0.8 + 0.1 + 0.0125) / 1.3125
     found = sharpen(np.float32([[0.8, 0.4, 0.2]]), 3.0)
     assert found.mean() == pytest.approx(0.9125 / 1.3125)
     near, far = soft_vote(np.float32([[0.8, 0.4, 0.41]]), np.array([[7, 4, 4]]), 3, 3.0)
@@ -114,9 +114,9 @@ def test_sharpened_votes_are_a_weighted_mean_and_keep_the_nearest_ahead():
     assert soft_vote(np.float32([[0.8, 0.4, 0.41]]), np.array([[7, 4, 4]])).labels.tolist() == [4]
 
 
-def test_equal_neighbours_have_equal_say_and_power_one_changes_nothing():
+def test_equal_neighbours_have_equal_say_and_sharpness_one_changes_nothing():
     similarities = np.float32([[0.5, 0.5], [0.9, 0.1]])
     np.testing.assert_array_equal(sharpen(similarities[:1], 10.0), similarities[:1])
     np.testing.assert_array_equal(sharpen(similarities, 1.0), similarities)
-    with pytest.raises(ValueError, match=r"power=0\.5"):
+    with pytest.raises(ValueError, match=r"sharpness=0\.5"):
         sharpen(similarities, 0.5)

@@ -101,17 +101,18 @@ def _label_vector(ranking: Ranking, known: Evidence) -> Ranking:
 
 def _label_score(ranking: Ranking, known: Evidence) -> Ranking:
     own = known.settings.label_score
-    of_queries, of_index = (vectors / own.votes for vectors in _label_vectors(known, own.votes, own.power))
+    of_queries, of_index = (vectors / own.votes for vectors in _label_vectors(known, own.votes, own.sharpness))
     return label_score_step(
         ranking, _queries(known), _index(known), of_queries, of_index, alpha=own.alpha, top_k=known.settings.top_k
     )
 
 
-def _label_vectors(known: Evidence, votes: int, power: float = 1.0) -> list[sparse.csr_array]:
+def _label_vectors(known: Evidence, votes: int, sharpness: float = 1.0) -> list[sparse.csr_array]:
     landmarks = _needed(known.landmarks, "the landmarks of train")
     sides = [_needed(side, "train neighbours") for side in (known.query_train, known.index_train)]
     return [
-        label_vectors(sharpen(near.similarities[:, :votes], power), near.labels[:, :votes], landmarks) for near in sides
+        label_vectors(sharpen(near.similarities[:, :votes], sharpness), near.labels[:, :votes], landmarks)
+        for near in sides
     ]
 
 

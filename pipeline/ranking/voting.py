@@ -26,40 +26,40 @@ class Votes(NamedTuple):
     confidences: Floats
 
 
-def soft_vote(similarities: Floats, labels: Labels, votes: int = 3, power: float = 1.0) -> Votes:
+def soft_vote(similarities: Floats, labels: Labels, votes: int = 3, sharpness: float = 1.0) -> Votes:
     """The landmark of each image by its `votes` nearest training photographs (Yokoo et al. 2020).
 
     v(x, c) = (1 / votes) * sum of cos(x, x') over the nearest x' whose label is c. The landmark is the c of greatest v;
     that v, in [-1, 1] for unit vectors, is the confidence. It is always divided by `votes`, so an image with fewer
     neighbours is less sure. Ties go to the smaller label (in the published code to the nearest neighbour's).
-    power: see `sharpen`; 1 is the published vote.
+    sharpness: see `sharpen`; 1 is the published vote.
 
     similarities (Q, k), labels (Q, k), nearest first; label -1 = no neighbour or no label: no vote. Only the first
     `votes` columns count. O(Q votes^2) time; memory bounded.
     """
     if votes < 1:
         raise ValueError(f"votes={votes}; at least 1 is needed")
-    winners, totals = add_votes(sharpen(similarities[:, :votes], power), labels[:, :votes])
+    winners, totals = add_votes(sharpen(similarities[:, :votes], sharpness), labels[:, :votes])
     return Votes(winners, _rounded(totals / votes))
 
 
-def sharpen(similarities: Floats, power: float) -> Floats:
+def sharpen(similarities: Floats, sharpness: float) -> Floats:
     """The votes with more say for the nearer neighbours: their weighted mean in place of their mean, (Q, k) float32.
 
-    Neighbour i of k counts r_i = (s_i / s_1)^(power - 1), and its vote is s_i r_i k / sum(r). Power 1 leaves votes as
-    they are; the greater it is, the less say a neighbour has that is farther than the nearest, so that more of them
-    may vote. Votes stay comparable between images, however near their neighbours are, as cos^power would not.
+    Neighbour i of k counts r_i = (s_i / s_1)^(sharpness - 1), and its vote is s_i r_i k / sum(r). 1 leaves votes as
+    they are; the greater it is, the less say a neighbour has that is farther than the nearest, so that more of them may
+    vote. Votes stay comparable between images, however near their neighbours are; powers of the cosine would not.
 
     similarities: (Q, k), nearest first, 0 where there is no neighbour. A similarity below 0 counts as 0 in r; where the
-    nearest is at 0 or below, votes stay as they are. Raises ValueError for a power below 1.
+    nearest is at 0 or below, votes stay as they are. Raises ValueError for a sharpness below 1.
     """
-    if power < 1.0:
-        raise ValueError(f"power={power}; at least 1 is needed")
-    if power == 1.0 or not similarities.shape[1]:
+    if sharpness < 1.0:
+        raise ValueError(f"sharpness={sharpness}; at least 1 is needed")
+    if sharpness == 1.0 or not similarities.shape[1]:
         return similarities
     nearest = similarities[:, :1].astype(np.float64)
     relative = np.divide(similarities.clip(0), nearest, out=np.ones(similarities.shape), where=nearest > 0)
-    say = relative ** (power - 1.0)
+    say = relative ** (sharpness - 1.0)
     return (similarities * say * (similarities.shape[1] / say.sum(axis=1, keepdims=True))).astype(np.float32)
 
 
