@@ -85,8 +85,8 @@ class ModelSettings(Settings):
 
     backbone: str = "resnet101"
     weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
-    pooling: Literal["gem"] = "gem"
-    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # where the learnable exponent starts
+    pooling: Literal["gem", "spoc", "mac", "rmac"] = "gem"
+    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # of gem: where the learnable exponent starts
     dims: Annotated[int, Field(ge=2)] = 512
     local: bool = True  # DELG's branch for local features, trained along
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
