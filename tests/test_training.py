@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pipeline.network.landmark_network import build_embedding, build_landmark_ne
 from pipeline.network.optimiser import learning_rate
 from pipeline.network.training import HISTORY, STATE, train
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
-from pipeline.sections import ModelSettings, PhaseSettings
+from pipeline.sections import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
 PHASE = PhaseSettings(
@@ -43,9 +44,9 @@ def kill_at(step):
     return on_step
 
 
-def published(folder, photographs, **options):
+def published(folder, photographs, phase=PHASE, **options):
     """The bytes that a stage would publish: weights and history."""
-    network = train(MODEL, PHASE, photographs, folder, SEED, **options)
+    network = train(MODEL, phase, photographs, folder, SEED, **options)
     save_network(folder / "published", network)
     return (folder / "published" / WEIGHTS).read_bytes(), (folder / HISTORY).read_bytes()
 
@@ -186,6 +187,18 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_good_state(tm
     with pytest.raises(PipelineError, match=r"at step \d of 8\n  where: .*(photo0|other)"):
         train(MODEL, phase, photographs, folder, SEED)
     assert (tmp_path / STATE).read_bytes() == good
+
+
+SMALL = ModelSettings(backbone="resnet18", weights="none", dims=16, local=False)
+
+
+@pytest.mark.parametrize("head", get_args(HeadName))
+def test_with_every_head_the_loss_falls(tmp_path, photographs, head):
+    margins = {"margin": 0.2, "min_margin": 0.05} if head in HAVE_MARGIN else {}
+    update = {"epochs": 4, "head": head, "scale": 10.0, "validation_fraction": 0.0, "augment": "none", **margins}
+    train(SMALL, PHASE.model_copy(update=update), photographs, tmp_path, SEED)
+    losses = [float(line.split(",")[2]) for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_too_few_photographs_are_refused(tmp_path, photographs):

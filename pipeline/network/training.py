@@ -66,7 +66,7 @@ def train(
 ) -> LandmarkNetwork:
     """The trained network, on the CPU, in evaluation mode.
 
-    start: the network that this phase goes on from: its embedding, and its head's directions of the landmarks that both
+    start: the network that this phase goes on from: its embedding, and its head's weights of the landmarks that both
     phases know; it is not changed itself. Without it the embedding starts from the model's weights.
     `folder` gets history.csv, and state.pt, from which a call with the same arguments goes on after a kill; when the
     network is safe elsewhere, state.pt may go.
@@ -81,9 +81,9 @@ def train(
             folder,
             "training needs two at least: see stage 01 or 03",
         )
-    landmark_ids, _ = map_classes(photographs.labels)
+    landmark_ids, classes = map_classes(photographs.labels)
     embedding = build_embedding(model, seed) if start is None else copy.deepcopy(start.embedding)
-    network = build_landmark_network(embedding, phase, landmark_ids, seed, start, model.local)
+    network = build_landmark_network(embedding, phase, landmark_ids, seed, start, model.local, np.bincount(classes))
     trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
     trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
     return network.cpu().eval()
@@ -171,8 +171,8 @@ class Trainer:
         with seeded(self.seed, "step", self._steps_done()):  # for what networks draw: dropped paths
             maps = self._see(batch)
             descriptors = self._describe(maps)
-        cosines = self.network.head.cosines(descriptors)
-        loss = F.cross_entropy(self.network.head.logits(cosines, targets), targets)
+        scores = self.network.head.scores(descriptors)
+        loss = F.cross_entropy(self.network.head.logits(scores, targets), targets)
         local = self._learn_locally(maps, targets)
         value, local_value = torch.stack([loss, local]).tolist()  # waits for the device: to stop at the very step …
         if not math.isfinite(value + local_value):  # … that goes wrong
@@ -184,7 +184,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.loss_sum += value * len(targets)
         self.progress.local_sum += local_value * len(targets)
-        self.progress.correct += int((cosines.argmax(1) == targets).sum())
+        self.progress.correct += int((scores.argmax(1) == targets).sum())
         self.progress.seen += len(targets)
         return value, rate
 
