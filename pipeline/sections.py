@@ -65,6 +65,7 @@ class PhaseSettings(Settings):
     """One phase of training."""
 
     epochs: Count = 5  # 0: the network goes on as it came
+    stop_after: Count = 0  # epochs that are run of these, on the schedule of all; 0: all
     batch_size: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0  # 0: backbone frozen, its BatchNorm too
@@ -77,6 +78,8 @@ class PhaseSettings(Settings):
     scale: Annotated[float, Field(gt=0.0)] = 30.0  # of the heads with a margin
     sub_centres: Positive = 3  # directions a landmark, of subcenter_arcface
     template: Template = "S2"  # the (width, height) of each aspect-ratio group, by name or as a list
+    large_epochs: Count = 0  # of epochs, the last: at large_template, the backbone's BatchNorm frozen
+    large_template: Template = "SM2"
     augment: Literal["none", "soft", "middle"] = "soft"
     freeze_batchnorm: bool = False
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # of train, held back
@@ -85,11 +88,23 @@ class PhaseSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> PhaseSettings:
+        for name in ("large_epochs", "stop_after"):
+            if getattr(self, name) > self.epochs:
+                raise ValueError(f"{name} = {getattr(self, name)} of {self.epochs} epochs")
         if self.min_margin is not None and self.head not in HAVE_MARGIN:
             raise ValueError(f"min_margin needs a head with a margin: {', '.join(HAVE_MARGIN)}; {self.head} has none")
         if self.min_margin is not None and self.min_margin > self.margin:
             raise ValueError(f"min_margin = {self.min_margin} is above margin = {self.margin}")
         return self
+
+    @property
+    def epochs_run(self) -> int:
+        """How many epochs are run."""
+        return self.stop_after or self.epochs
+
+    def is_large(self, epoch: int) -> bool:
+        """Whether this epoch, counted from 0, is one of the large ones."""
+        return epoch >= self.epochs - self.large_epochs
 
 
 class ModelSettings(Settings):

@@ -53,6 +53,8 @@ def test_overrides_are_read_as_toml_and_beat_the_file(toml):
             ["models.cnn.base.min_margin=0.1", "models.cnn.base.head=adacos"],
             ["min_margin needs", "adacos has none"],
         ),
+        ("", ["models.cnn.base.large_epochs=6"], ["large_epochs = 6 of 5 epochs"]),
+        ("", ["models.cnn.final.stop_after=6"], ["models.cnn.final", "stop_after = 6 of 5 epochs"]),
         ("", ["models.cnn.pooling=netvlad"], ["models.cnn.pooling", "'rmac'"]),
         ("", ["data.source=somewhere"], ["data.source", "gldv2"]),
         ("", ["rerank.recipe=['sort']"], ["starts with knn"]),

@@ -12,10 +12,11 @@ import torch
 from photographs import LANDMARKS, write_photographs
 
 from pipeline.errors import PipelineError
+from pipeline.images.batches import plan_training_epoch
 from pipeline.network.checkpoint import WEIGHTS, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.optimiser import learning_rate
-from pipeline.network.training import HISTORY, STATE, train
+from pipeline.network.training import HISTORY, STATE, Trainer, train
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
 from pipeline.sections import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
 
@@ -199,6 +200,74 @@ def test_with_every_head_the_loss_falls(tmp_path, photographs, head):
     train(SMALL, PHASE.model_copy(update=update), photographs, tmp_path, SEED)
     losses = [float(line.split(",")[2]) for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
     assert losses[-1] < 0.8 * losses[0]
+
+
+LARGE = [(128, 96), (96, 128)]
+STAGED = PHASE.model_copy(
+    update={"epochs": 3, "large_epochs": 1, "large_template": LARGE, "head": "adacos", "checkpoint_steps": 1}
+)
+
+
+@pytest.fixture(scope="module")
+def staged(photographs, tmp_path_factory):
+    return published(tmp_path_factory.mktemp("staged"), photographs, STAGED)
+
+
+@pytest.mark.parametrize("step", [6, 9, 11])
+def test_with_a_large_epoch_and_a_moving_scale_a_kill_changes_no_byte(tmp_path, photographs, staged, step):
+    with pytest.raises(Killed):
+        train(MODEL, STAGED, photographs, tmp_path, SEED, on_step=kill_at(step))
+    assert published(tmp_path, photographs, STAGED) == staged
+
+
+def test_a_kill_changes_no_byte_where_epochs_have_other_numbers_of_batches(tmp_path, photographs, monkeypatch):
+    def halve(ratios, sizes, batch_size, seed, epoch):
+        return plan_training_epoch(ratios, sizes, batch_size // (2 if len(sizes) == len(LARGE) else 1), seed, epoch)
+
+    monkeypatch.setattr("pipeline.network.training.plan_training_epoch", halve)
+    rates = {}
+    expected = published(
+        tmp_path / "undisturbed",
+        photographs,
+        STAGED,
+        on_step=lambda done, steps, loss, rate: rates.update({done: rate}),
+    )
+    assert [line.split(",")[1] for line in expected[1].decode().splitlines()[1:]] == ["4", "8", "16"]
+    assert rates == {done: learning_rate(STAGED, done - 1, 16) for done in range(1, 17)}
+    for step in (8, 13):
+        with pytest.raises(Killed):
+            train(MODEL, STAGED, photographs, tmp_path / str(step), SEED, on_step=kill_at(step))
+        assert published(tmp_path / str(step), photographs, STAGED) == expected
+
+
+def test_large_epochs_are_larger_and_leave_batchnorm_as_it_was(tmp_path, photographs, monkeypatch):
+    seen, norms = {}, {}
+    step = Trainer._step
+
+    def watched(trainer, batch):
+        at = trainer._steps_done()
+        backbone = trainer.network.embedding.backbone
+        before = {name: value.clone() for name, value in backbone.state_dict().items() if "_bn" in name}
+        result = step(trainer, batch)
+        norms[at] = any(not torch.equal(backbone.state_dict()[name], value) for name, value in before.items())
+        seen[at] = tuple(batch.images.shape[:1:-1])
+        return result
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    train(MODEL, STAGED, photographs, tmp_path, SEED)
+    assert {seen[at] for at in range(8)} <= set(PHASE.template)
+    assert {seen[at] for at in range(8, 12)} <= set(LARGE)
+    assert [norms[at] for at in range(12)] == [True] * 8 + [False] * 4
+
+
+def test_a_training_stopped_early_is_the_first_part_of_the_whole_schedule(tmp_path, photographs, undisturbed):
+    phase = PHASE.model_copy(update={"stop_after": 1})
+    steps = []
+    weights, history = published(
+        tmp_path, photographs, phase, on_step=lambda done, total, *_: steps.append((done, total))
+    )
+    assert steps == [(done, 4) for done in range(1, 5)]
+    assert history.splitlines() == undisturbed[1].splitlines()[:2] and weights != undisturbed[0]
 
 
 def test_too_few_photographs_are_refused(tmp_path, photographs):
