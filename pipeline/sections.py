@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
@@ -14,6 +14,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride of the deepest feature map
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
+HeadName = Literal["arcface", "cosface", "subcenter_arcface", "adacos", "softmax"]
+HAVE_MARGIN = ("arcface", "cosface", "subcenter_arcface")
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
 Step = Literal[
     "knn", "verify", "sort", "insert", "soft", "label_vector", "label_score",
@@ -69,21 +71,46 @@ class PhaseSettings(Settings):
     """One phase of training."""
 
     epochs: Count = 5  # 0: the network goes on as it came
+    stop_after: Count = 0  # epochs that are run of these, on the schedule of all; 0: all
     batch_size: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0  # 0: backbone frozen, its BatchNorm too
     min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
-    head: Literal["arcface", "cosface"] = "arcface"
-    margin: Annotated[float, Field(ge=0.0, lt=1.5)] = 0.3  # arcface: radians; cosface: cosine
-    scale: Annotated[float, Field(gt=0.0)] = 30.0
+    head: HeadName = "arcface"
+    margin: Annotated[float, Field(ge=0.0, lt=1.5)] = 0.3  # arcface, subcenter_arcface: radians; cosface: cosine
+    min_margin: Annotated[float, Field(ge=0.0)] | None = None  # of the commonest landmark: margin is the rarest's then
+    scale: Annotated[float, Field(gt=0.0)] = 30.0  # of the heads with a margin
+    sub_centres: Positive = 3  # directions a landmark, of subcenter_arcface
     template: Template = "S2"  # the (width, height) of each aspect-ratio group, by name or as a list
+    large_epochs: Count = 0  # of epochs, the last: at large_template, the backbone's BatchNorm frozen
+    large_template: Template = "SM2"
     augment: Literal["none", "soft", "middle"] = "soft"
     freeze_batchnorm: bool = False
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # of train, held back
     checkpoint_steps: Positive = 500
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> PhaseSettings:
+        for name in ("large_epochs", "stop_after"):
+            if getattr(self, name) > self.epochs:
+                raise ValueError(f"{name} = {getattr(self, name)} of {self.epochs} epochs")
+        if self.min_margin is not None and self.head not in HAVE_MARGIN:
+            raise ValueError(f"min_margin needs a head with a margin: {', '.join(HAVE_MARGIN)}; {self.head} has none")
+        if self.min_margin is not None and self.min_margin > self.margin:
+            raise ValueError(f"min_margin = {self.min_margin} is above margin = {self.margin}")
+        return self
+
+    @property
+    def epochs_run(self) -> int:
+        """How many epochs are run."""
+        return self.stop_after or self.epochs
+
+    def is_large(self, epoch: int) -> bool:
+        """Whether this epoch, counted from 0, is one of the large ones."""
+        return epoch >= self.epochs - self.large_epochs
 
 
 class ModelSettings(Settings):
@@ -91,8 +118,8 @@ class ModelSettings(Settings):
 
     backbone: str = "resnet101"
     weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
-    pooling: Literal["gem"] = "gem"
-    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # where the learnable exponent starts
+    pooling: Literal["gem", "spoc", "mac", "rmac"] = "gem"
+    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # of gem: where the learnable exponent starts
     dims: Annotated[int, Field(ge=2)] = 512
     local: bool = True  # DELG's branch for local features, trained along
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine

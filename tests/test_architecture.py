@@ -18,6 +18,7 @@ GROUND = {"errors", "sections", "config", "artifacts", "workplace", "processes",
 NUMERIC = [
     "competition/metrics",
     "network/cosine_softmax",
+    "network/heads",
     "network/pooling",
     "features/whitening",
     "matching/knn",

@@ -1,6 +1,7 @@
 """Networks and states on disk: equal bytes, refusals that name both sides, a kill that costs nothing."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from pipeline.network.checkpoint import (
     save_training_state,
 )
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.sections import ModelSettings, PhaseSettings
+from pipeline.sections import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="none", dims=16)
+SMALL = ModelSettings(backbone="resnet18", weights="none", dims=16, local=False)
 IDS = np.array([3, 7, 100, 203_093])
 
 
@@ -43,6 +45,45 @@ def test_a_network_comes_back_as_it_was_saved(folder, network):
     assert not loaded.training
 
 
+COUNTS = np.array([1, 16, 81, 256])
+
+
+@pytest.mark.parametrize("head", get_args(HeadName))
+@pytest.mark.parametrize("min_margin", [None, 0.1])
+def test_every_head_comes_back_with_its_scale_and_its_margins(tmp_path, head, min_margin):
+    if min_margin is not None and head not in HAVE_MARGIN:
+        return
+    phase = PhaseSettings(head=head, min_margin=min_margin, sub_centres=2, scale=20.0)
+    network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, counts=COUNTS)
+    descriptors, targets = torch.randn(5, 16), torch.tensor([0, 1, 2, 3, 3])
+    network.head(descriptors, targets)  # the scale of adacos moves
+    network.eval()
+    save_network(tmp_path, network)
+    loaded = load_network(tmp_path, SMALL)
+    assert loaded.head.kind == head
+    assert torch.equal(loaded.head(descriptors, targets), network.head(descriptors, targets))
+    save_network(tmp_path / "again", loaded)
+    for name in (WEIGHTS, DESCRIPTION):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_margins_by_landmark_need_the_photographs_of_each():
+    phase = PhaseSettings(min_margin=0.05, margin=0.5)
+    network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, counts=COUNTS)
+    assert network.head.margin.tolist() == pytest.approx([0.5, 0.05 + 0.45 / 3, 0.05 + 0.45 / 9, 0.05])
+    with pytest.raises(ValueError, match="number of photographs"):
+        build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1)
+
+
+@pytest.mark.parametrize("pooling", get_args(ModelSettings.model_fields["pooling"].annotation))
+def test_a_network_with_any_pooling_comes_back(tmp_path, pooling):
+    model = SMALL.model_copy(update={"pooling": pooling})
+    network = build_landmark_network(build_embedding(model, 1), PhaseSettings(), IDS, 1).eval()
+    save_network(tmp_path, network)
+    images = torch.rand(2, 3, 64, 96) * 255.0
+    assert torch.equal(load_network(tmp_path, model)(images), network(images))
+
+
 def test_the_same_network_gives_the_same_bytes_in_any_memory_format(folder, tmp_path, network):
     save_network(tmp_path / "again", load_network(folder).to(memory_format=torch.channels_last))
     for name in (WEIGHTS, DESCRIPTION):
@@ -50,7 +91,9 @@ def test_the_same_network_gives_the_same_bytes_in_any_memory_format(folder, tmp_
     assert sorted(path.name for path in folder.iterdir()) == sorted([WEIGHTS, DESCRIPTION])
 
 
-@pytest.mark.parametrize(("setting", "value"), [("backbone", "resnet18"), ("dims", 32), ("local", False)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("backbone", "resnet18"), ("pooling", "rmac"), ("dims", 32), ("local", False)]
+)
 def test_another_architecture_is_refused_with_both_named(folder, setting, value):
     expected = MODEL.model_copy(update={setting: value})
     with pytest.raises(PipelineError, match=f"{setting} is {getattr(MODEL, setting)}, the settings say {value}"):
@@ -67,7 +110,7 @@ def test_another_number_of_classes_is_refused_with_both_shapes(folder):
 
 def test_a_future_format_a_damaged_and_a_missing_description_are_refused(folder, tmp_path):
     (folder / DESCRIPTION).write_text('{"format": 99}')
-    with pytest.raises(PipelineError, match="format 99, this one reads 2"):
+    with pytest.raises(PipelineError, match="format 99, this one reads 3"):
         load_network(folder)
     (folder / DESCRIPTION).write_text('{"format": ')
     with pytest.raises(PipelineError, match="damaged"):
@@ -104,20 +147,20 @@ def test_a_training_state_comes_back(tmp_path):
     save_training_state(tmp_path / "state.pt", state)
     loaded = load_training_state(tmp_path / "state.pt")
     assert torch.equal(loaded.pop("tensor"), state.pop("tensor"))
-    assert loaded == {"format": 2, **state}
+    assert loaded == {"format": 3, **state}
 
 
 def test_states_that_cannot_be_trusted_are_refused(tmp_path, network):
     path = tmp_path / "state.pt"
-    torch.save({"format": 2, "network": network}, path)
+    torch.save({"format": 3, "network": network}, path)
     with pytest.raises(PipelineError, match="trusted"):
         load_training_state(path)
     save_training_state(path, {"x": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(PipelineError, match="delete the file"):
         load_training_state(path)
-    torch.save({"format": 3}, path)
-    with pytest.raises(PipelineError, match="format 3, this one reads 2"):
+    torch.save({"format": 4}, path)
+    with pytest.raises(PipelineError, match="format 4, this one reads 3"):
         load_training_state(path)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import torch
 from photographs import LANDMARKS, write_photographs
 
 from pipeline.errors import PipelineError
+from pipeline.images.batches import plan_training_epoch
 from pipeline.network.checkpoint import WEIGHTS, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.optimiser import learning_rate
-from pipeline.network.training import HISTORY, STATE, train
+from pipeline.network.training import HISTORY, STATE, Trainer, train
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
-from pipeline.sections import ModelSettings, PhaseSettings
+from pipeline.sections import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
 PHASE = PhaseSettings(
@@ -43,9 +45,9 @@ def kill_at(step):
     return on_step
 
 
-def published(folder, photographs, **options):
+def published(folder, photographs, phase=PHASE, model=MODEL, **options):
     """The bytes that a stage would publish: weights and history."""
-    network = train(MODEL, PHASE, photographs, folder, SEED, **options)
+    network = train(model, phase, photographs, folder, SEED, **options)
     save_network(folder / "published", network)
     return (folder / "published" / WEIGHTS).read_bytes(), (folder / HISTORY).read_bytes()
 
@@ -186,6 +188,86 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_good_state(tm
     with pytest.raises(PipelineError, match=r"at step \d of 8\n  where: .*(photo0|other)"):
         train(MODEL, phase, photographs, folder, SEED)
     assert (tmp_path / STATE).read_bytes() == good
+
+
+GLOBAL = MODEL.model_copy(update={"local": False})
+
+
+@pytest.mark.parametrize("head", get_args(HeadName))
+def test_with_every_head_the_loss_falls(tmp_path, photographs, head):
+    margins = {"margin": 0.2, "min_margin": 0.05} if head in HAVE_MARGIN else {}
+    update = {"epochs": 4, "head": head, "scale": 10.0, "validation_fraction": 0.0, "augment": "none", **margins}
+    train(GLOBAL, PHASE.model_copy(update=update), photographs, tmp_path, SEED)
+    losses = [float(line.split(",")[2]) for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+LARGE = [(128, 96), (96, 128)]
+STAGED = PHASE.model_copy(
+    update={"epochs": 3, "large_epochs": 1, "large_template": LARGE, "head": "adacos", "checkpoint_steps": 3}
+)
+
+
+@pytest.fixture(scope="module")
+def staged(photographs, tmp_path_factory):
+    return published(tmp_path_factory.mktemp("staged"), photographs, STAGED, GLOBAL)
+
+
+@pytest.mark.parametrize("step", [6, 11])
+def test_with_a_large_epoch_and_a_moving_scale_a_kill_changes_no_byte(tmp_path, photographs, staged, step):
+    with pytest.raises(Killed):
+        train(GLOBAL, STAGED, photographs, tmp_path, SEED, on_step=kill_at(step))
+    assert published(tmp_path, photographs, STAGED, GLOBAL) == staged
+
+
+def test_a_kill_changes_no_byte_where_epochs_have_other_numbers_of_batches(tmp_path, photographs, monkeypatch):
+    def halve(ratios, sizes, batch_size, seed, epoch):
+        return plan_training_epoch(ratios, sizes, batch_size // (2 if len(sizes) == len(LARGE) else 1), seed, epoch)
+
+    monkeypatch.setattr("pipeline.network.training.plan_training_epoch", halve)
+    rates = {}
+
+    def note_rate(done, steps, loss, rate):
+        rates[done] = rate
+
+    expected = published(tmp_path / "undisturbed", photographs, STAGED, GLOBAL, on_step=note_rate)
+    assert [line.split(",")[1] for line in expected[1].decode().splitlines()[1:]] == ["4", "8", "16"]
+    assert rates == {done: learning_rate(STAGED, done - 1, 16) for done in range(1, 17)}
+    with pytest.raises(Killed):
+        train(GLOBAL, STAGED, photographs, tmp_path / "killed", SEED, on_step=kill_at(13))
+    assert published(tmp_path / "killed", photographs, STAGED, GLOBAL) == expected
+
+
+def test_large_epochs_are_larger_and_leave_batchnorm_as_it_was(tmp_path, photographs, monkeypatch):
+    seen, norms = {}, {}
+    step = Trainer._step
+
+    def watched(trainer, batch):
+        at = trainer._steps_done()
+        backbone = trainer.network.embedding.backbone
+        before = {name: value.clone() for name, value in backbone.state_dict().items() if "_bn" in name}
+        result = step(trainer, batch)
+        norms[at] = any(not torch.equal(backbone.state_dict()[name], value) for name, value in before.items())
+        seen[at] = tuple(batch.images.shape[:1:-1])
+        return result
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    train(GLOBAL, STAGED, photographs, tmp_path, SEED)
+    assert {seen[at] for at in range(8)} <= set(PHASE.template)
+    assert {seen[at] for at in range(8, 12)} <= set(LARGE)
+    assert [norms[at] for at in range(12)] == [True] * 8 + [False] * 4
+
+
+def test_a_training_stopped_early_is_the_first_part_of_the_whole_schedule(tmp_path, photographs, undisturbed):
+    phase = PHASE.model_copy(update={"stop_after": 1})
+    steps = []
+
+    def note_step(done, total, loss, rate):
+        steps.append((done, total))
+
+    weights, history = published(tmp_path, photographs, phase, on_step=note_step)
+    assert steps == [(done, 4) for done in range(1, 5)]
+    assert history.splitlines() == undisturbed[1].splitlines()[:2] and weights != undisturbed[0]
 
 
 def test_too_few_photographs_are_refused(tmp_path, photographs):

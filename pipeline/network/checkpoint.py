@@ -17,13 +17,13 @@ import torch
 from pipeline.artifacts import atomic_file
 from pipeline.errors import PipelineError
 from pipeline.network.backbone import Backbone, load_matching, read_weights
-from pipeline.network.cosine_softmax import CosineSoftmax
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
+from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.sections import ModelSettings
 
-FORMAT = 2  # 1 knew no local branch
+FORMAT = 3  # 1 knew no local branch, 2 no head but ArcFace and CosFace
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
 
 
@@ -49,11 +49,10 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
         _refuse_other(architecture, expected, folder)
     backbone = Backbone(architecture["backbone"])
     embedding = EmbeddingNetwork(backbone, architecture["dims"], architecture["pooling"])
-    head = about["head"]
     landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
-    cosine_softmax = CosineSoftmax(embedding.dims, len(landmark_ids), head["kind"], head["margin"], head["scale"])
+    head = _build_head(about["head"], embedding.dims, len(landmark_ids))
     local = LocalBranch(backbone.channels["shallow"], backbone.signed) if architecture["local"] else None
-    network = LandmarkNetwork(embedding, cosine_softmax, landmark_ids, local)
+    network = LandmarkNetwork(embedding, head, landmark_ids, local)
     load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
     return network.eval()
 
@@ -78,7 +77,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
 
 
 def _describe(network: LandmarkNetwork) -> dict[str, Any]:
-    embedding, head = network.embedding, network.head
+    embedding = network.embedding
     backbone = embedding.backbone
     return {
         "format": FORMAT,
@@ -89,9 +88,15 @@ def _describe(network: LandmarkNetwork) -> dict[str, Any]:
             "local": network.local is not None,
         },
         "input": {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()},
-        "head": {"kind": head.kind, "margin": head.margin, "scale": head.scale},
+        "head": network.head.settings,
         "landmark_ids": network.landmark_ids.tolist(),
     }
+
+
+def _build_head(settings: dict[str, Any], dims: int, classes: int) -> Head:
+    """The head of a description, to be filled with its weights, margins of every landmark among them."""
+    margins = {"margin": torch.zeros(classes)} if settings.get("margin", 0.0) is None else {}
+    return build_head(dims=dims, classes=classes, **settings | margins)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from pipeline.network.backbone import Backbone
-from pipeline.network.pooling import POOLING
+from pipeline.network.pooling import build_pooling
 
 
 class EmbeddingNetwork(nn.Module):
-    """Backbone -> GeM -> linear -> BatchNorm: descriptors (B, dims) float32 that are not normalised to length 1.
+    """Backbone -> pooling -> linear -> BatchNorm: descriptors (B, dims) float32 that are not normalised to length 1.
 
     The cosine head normalises while training; at extraction the raw vectors of several scales are averaged first.
     A branch on the shallow map (DELG's local features) calls `backbone` itself and hands the deep map to `embed`.
@@ -23,7 +23,7 @@ class EmbeddingNetwork(nn.Module):
         super().__init__()
         self.dims, self.pooling = dims, pooling
         self.backbone = backbone
-        self.pool = POOLING[pooling](gem_power)
+        self.pool = build_pooling(pooling, gem_power)
         self.projection = nn.Linear(backbone.channels["deep"], dims)
         self.norm = nn.BatchNorm1d(dims)
         nn.init.xavier_normal_(self.projection.weight)

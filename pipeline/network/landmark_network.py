@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.network.backbone import build_backbone
-from pipeline.network.cosine_softmax import CosineSoftmax
+from pipeline.network.cosine_softmax import dynamic_margins
 from pipeline.network.delg import LocalBranch, LocalMaps, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
+from pipeline.network.heads import Head, build_head
 from pipeline.sections import ModelSettings, PhaseSettings
 
 
@@ -27,13 +28,13 @@ class LandmarkNetwork(nn.Module):
     def __init__(
         self,
         embedding: EmbeddingNetwork,
-        head: CosineSoftmax,
+        head: Head,
         landmark_ids: np.ndarray,
         local: LocalBranch | None = None,
     ):
         super().__init__()
-        if len(head.weight) != len(landmark_ids):
-            raise ValueError(f"a head of {len(head.weight)} classes for {len(landmark_ids)} landmarks")
+        if head.classes != len(landmark_ids):
+            raise ValueError(f"a head of {head.classes} classes for {len(landmark_ids)} landmarks")
         self.embedding, self.head, self.local = embedding, head, local
         self.local_head = nn.Linear(local.channels, len(landmark_ids)) if local is not None else None
         self.landmark_ids = np.asarray(landmark_ids, dtype=np.int64)
@@ -63,14 +64,17 @@ def build_landmark_network(
     seed: int,
     start: LandmarkNetwork | None = None,
     local: bool = False,
+    counts: np.ndarray | None = None,
 ) -> LandmarkNetwork:
     """The embedding network with new heads for these landmarks; with a local branch, if `local`.
 
-    start: a trained network, whose local branch goes on, as do its heads' directions of the landmarks that both know;
+    start: a trained network, whose local branch goes on, as do its heads' weights of the landmarks that both know;
     cleaning drops landmarks between two phases, and what stays need not be learnt again. The rest is drawn by seed.
+    counts: (C,) photographs of each landmark, which give its margin when the phase has a min_margin.
     """
+    margin = _choose_margin(phase, counts)
     with seeded(seed, "head"):
-        head = CosineSoftmax(embedding.dims, len(landmark_ids), phase.head, phase.margin, phase.scale)
+        head = build_head(phase.head, embedding.dims, len(landmark_ids), margin, phase.scale, phase.sub_centres)
     with seeded(seed, "local"):
         branch = LocalBranch(embedding.backbone.channels["shallow"], embedding.backbone.signed) if local else None
         network = LandmarkNetwork(embedding, head, landmark_ids, branch)
@@ -79,11 +83,19 @@ def build_landmark_network(
     return network
 
 
+def _choose_margin(phase: PhaseSettings, counts: np.ndarray | None) -> float | Tensor:
+    if phase.min_margin is None:
+        return phase.margin
+    if counts is None:
+        raise ValueError("margins by landmark need the number of photographs of each")
+    return dynamic_margins(torch.from_numpy(counts), phase.min_margin, phase.margin)
+
+
 @torch.no_grad()
 def _take_over(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
     """Copy the local branch of `start`, and what its heads know of the landmarks that both have."""
     _, new, old = np.intersect1d(network.landmark_ids, start.landmark_ids, assume_unique=True, return_indices=True)
-    network.head.weight[torch.from_numpy(new)] = start.head.weight[torch.from_numpy(old)]
+    network.head.take_over(torch.from_numpy(new), start.head, torch.from_numpy(old))
     if network.local is None or start.local is None or network.local_head is None or start.local_head is None:
         return
     network.local.load_state_dict(start.local.state_dict())

@@ -32,6 +32,7 @@ from pipeline.images.batches import (
     plan_training_epoch,
     template_sizes,
 )
+from pipeline.images.decode import Size
 from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
 from pipeline.network.delg import local_loss
 from pipeline.network.embedding import mixed_precision
@@ -66,7 +67,7 @@ def train(
 ) -> LandmarkNetwork:
     """The trained network, on the CPU, in evaluation mode.
 
-    start: the network that this phase goes on from: its embedding, and its head's directions of the landmarks that both
+    start: the network that this phase goes on from: its embedding, and its head's weights of the landmarks that both
     phases know; it is not changed itself. Without it the embedding starts from the model's weights.
     `folder` gets history.csv, and state.pt, from which a call with the same arguments goes on after a kill; when the
     network is safe elsewhere, state.pt may go.
@@ -81,9 +82,9 @@ def train(
             folder,
             "training needs two at least: see stage 01 or 03",
         )
-    landmark_ids, _ = map_classes(photographs.labels)
+    landmark_ids, classes = map_classes(photographs.labels)
     embedding = build_embedding(model, seed) if start is None else copy.deepcopy(start.embedding)
-    network = build_landmark_network(embedding, phase, landmark_ids, seed, start, model.local)
+    network = build_landmark_network(embedding, phase, landmark_ids, seed, start, model.local, np.bincount(classes))
     trainer = Trainer(network, phase, photographs, folder, seed, device or torch.device("cpu"), workers)
     trainer.run(on_step or (lambda *_: None), should_stop or (lambda: False))
     return network.cpu().eval()
@@ -129,9 +130,8 @@ class Trainer:
         self.classes = torch.from_numpy(map_classes(photographs.labels)[1])
         held_back = hold_back(photographs.labels, phase.validation_fraction, derive_seed(seed, "validation"))
         self.train_rows, self.validation_rows = np.flatnonzero(~held_back), np.flatnonzero(held_back)
-        self.sizes = template_sizes(phase.template)
-        self.steps_per_epoch = len(self._plan_epoch(0))
         self.progress = Progress()
+        self.steps_in = [len(self._plan_epoch(epoch)) for epoch in range(phase.epochs)]  # of each epoch
 
     def run(self, on_step: OnStep, should_stop: Callable[[], bool]) -> None:
         """All epochs that are left; none: the network stays as it came."""
@@ -140,8 +140,8 @@ class Trainer:
         plan = self._plan_the_rest()
         augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
         batches = load_batches(self.photographs.paths, plan, augmenter, self.workers)
-        while self.progress.epoch < self.phase.epochs:
-            for batch in itertools.islice(batches, self.steps_per_epoch - self.progress.step):
+        while self.progress.epoch < self.phase.epochs_run:
+            for batch in itertools.islice(batches, self.steps_in[self.progress.epoch] - self.progress.step):
                 loss, rate = self._step_or_advise(batch)
                 if self._steps_done() % self.phase.checkpoint_steps == 0:
                     self._save()
@@ -163,7 +163,7 @@ class Trainer:
 
     def _step(self, batch: LoadedBatch) -> tuple[float, float]:
         """One step of the optimiser: the loss and the learning rate it was made at."""
-        rate = learning_rate(self.phase, self._steps_done(), self._steps())
+        rate = learning_rate(self.phase, self._steps_done(), sum(self.steps_in))
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self._set_modes()
@@ -171,8 +171,8 @@ class Trainer:
         with seeded(self.seed, "step", self._steps_done()):  # for what networks draw: dropped paths
             maps = self._see(batch)
             descriptors = self._describe(maps)
-        cosines = self.network.head.cosines(descriptors)
-        loss = F.cross_entropy(self.network.head.logits(cosines, targets), targets)
+        scores = self.network.head.scores(descriptors)
+        loss = F.cross_entropy(self.network.head.logits(scores, targets), targets)
         local = self._learn_locally(maps, targets)
         value, local_value = torch.stack([loss, local]).tolist()  # waits for the device: to stop at the very step …
         if not math.isfinite(value + local_value):  # … that goes wrong
@@ -184,7 +184,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.loss_sum += value * len(targets)
         self.progress.local_sum += local_value * len(targets)
-        self.progress.correct += int((cosines.argmax(1) == targets).sum())
+        self.progress.correct += int((scores.argmax(1) == targets).sum())
         self.progress.seen += len(targets)
         return value, rate
 
@@ -213,9 +213,9 @@ class Trainer:
         self.network.train()
         if self.frozen:
             self.network.embedding.backbone.eval()
-        elif self.phase.freeze_batchnorm:
+        elif self.phase.freeze_batchnorm or self.phase.is_large(self.progress.epoch):
             for layer in batchnorm_layers(self.network.embedding.backbone):
-                layer.eval()
+                layer.eval().requires_grad_(False)  # without a gradient the optimiser leaves them alone
 
     def _finish_epoch(self) -> None:
         """Validate, add a row to the history, and save."""
@@ -234,7 +234,8 @@ class Trainer:
         if not len(self.validation_rows):
             return None, None
         self.network.eval()
-        plan = plan_evaluation(self.photographs.aspect_ratios[self.validation_rows], self.sizes, self.phase.batch_size)
+        ratios, sizes = self.photographs.aspect_ratios[self.validation_rows], self._sizes(self.progress.epoch)
+        plan = plan_evaluation(ratios, sizes, self.phase.batch_size)
         plan = [planned._replace(rows=self.validation_rows[planned.rows]) for planned in plan]
         loss, correct = 0.0, 0
         for batch in load_batches(self.photographs.paths, plan, workers=self.workers):
@@ -246,20 +247,25 @@ class Trainer:
 
     def _plan_epoch(self, epoch: int) -> list[PlannedBatch]:
         ratios = np.asarray(self.photographs.aspect_ratios)[self.train_rows]
-        plan = plan_training_epoch(ratios, self.sizes, self.phase.batch_size, derive_seed(self.seed, "order"), epoch)
+        seed = derive_seed(self.seed, "order")
+        plan = plan_training_epoch(ratios, self._sizes(epoch), self.phase.batch_size, seed, epoch)
         return [planned._replace(rows=self.train_rows[planned.rows]) for planned in plan]
 
     def _plan_the_rest(self) -> Iterator[PlannedBatch]:
         """The batches of this epoch from the present step on, then those of the following epochs."""
         first, done = self.progress.epoch, self.progress.step
-        for epoch in range(first, self.phase.epochs):
+        for epoch in range(first, self.phase.epochs_run):
             yield from self._plan_epoch(epoch)[done if epoch == first else 0 :]
 
+    def _sizes(self, epoch: int) -> list[Size]:
+        return template_sizes(self.phase.large_template if self.phase.is_large(epoch) else self.phase.template)
+
     def _steps(self) -> int:
-        return self.phase.epochs * self.steps_per_epoch
+        """Steps that are run; the schedule is that of all epochs' steps."""
+        return sum(self.steps_in[: self.phase.epochs_run])
 
     def _steps_done(self) -> int:
-        return self.progress.epoch * self.steps_per_epoch + self.progress.step
+        return sum(self.steps_in[: self.progress.epoch]) + self.progress.step
 
     def _save(self) -> None:
         """State and history, unless the weights have gone bad: the last good state is worth more."""
