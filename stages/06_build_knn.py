@@ -1,4 +1,7 @@
-"""Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined."""
+"""Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined.
+
+Also of index in itself when a step walks there, and of test and train in non_landmark when recognition penalises by it.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,21 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.runner import Context, Stage, Task, main
+from pipeline.sections import NON_LANDMARK
 
 SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, built for each shard anew, has one
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact a pair of splits; index in itself when a step walks from image to image."""
+    """One artifact a pair of splits."""
     pairs = [("test", "index"), ("test", "train"), ("index", "train")] + [("index", "index")] * config.walks_index
+    pairs += [("test", NON_LANDMARK), ("train", NON_LANDMARK)] * config.recognition.non_landmarks
     return [plan(config, *pair) for pair in pairs]
 
 
 def plan(config: Config, queries: str, base: str) -> Task:
     """The neighbours of `queries` in `base`."""
-    search = config.search
-    k = search.graph_k if queries == base else search.index_k if base == "index" else search.train_k
+    search, k = config.search, count_neighbours(config, queries, base)
     settings = {
         "k": k,
         "factory": search.factory,
@@ -33,6 +37,15 @@ def plan(config: Config, queries: str, base: str) -> Task:
     inputs = [f"05_extract_global/{name}/{split}" for split in splits for name in config.models]
     work = partial(build_knn, queries=queries, base=base, k=k)
     return Task(f"06_build_knn/{queries}_{base}", work, settings, tuple(inputs), saves_on_stop=True)
+
+
+def count_neighbours(config: Config, queries: str, base: str) -> int:
+    """How many neighbours in `base` each of `queries` gets."""
+    if base == NON_LANDMARK:
+        return config.recognition.penalty_test_k if queries == "test" else config.recognition.penalty_train_k
+    if queries == base:
+        return config.search.graph_k
+    return config.search.index_k if base == "index" else config.search.train_k
 
 
 def build_knn(context: Context, queries: str, base: str, k: int) -> None:
