@@ -1,9 +1,9 @@
 """Likeness to photographs known to show no landmark, held against votes and answers (2020 recognition, first place).
 
 With N those photographs: B_j = mean cosine of train image j with its 5 nearest of N, C_i = mean cosine of test image i
-with its 10 nearest. A vote is clip(cos(i, j), 0, 1) - B_j, and the answer's score is lowered by C_i. The published code
-first maps every dimension to a normal distribution by its quantiles, which is left out: descriptors of all splits would
-be stored and searched a second time.
+with its 10 nearest. A vote is clip(cos(i, j), 0, 1) - B_j, and the sum of an answer's votes is lowered by C_i. The
+published code first maps every dimension to a normal distribution by its quantiles, which is left out: descriptors of
+all splits would be stored and searched a second time.
 """
 
 from __future__ import annotations

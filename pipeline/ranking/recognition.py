@@ -35,13 +35,14 @@ def recognise(
     """The landmark of each test image by soft voting of its training neighbours, distractors banned.
 
     weights (Q, k): what each neighbour's vote is worth, nearest first: its cosine, or what the functions below give.
-    labels (Q, k): -1 = no neighbour. root: see `vote_by_powers`; 1 is `soft_vote`. lower_by (Q,): taken from the score
-    of an answer, such as its image's likeness to non-landmarks; None = nothing. ban_above: see `ban_frequent`.
+    labels (Q, k): -1 = no neighbour. root: see `vote_by_powers`; 1 is `soft_vote`. lower_by (Q,): what the sum of
+    an answer's votes is lowered by, such as its image's likeness to non-landmarks; the score is a mean of `votes` and
+    loses lower_by / votes. None = nothing. ban_above: see `ban_frequent`.
     """
     winners = soft_vote(weights, labels, votes) if root == 1.0 else vote_by_powers(weights, labels, votes, root)
     scores = winners.confidences
     if lower_by is not None:
-        lowered = (scores.astype(np.float64) - lower_by).round(DECIMALS).astype(np.float32)
+        lowered = (scores.astype(np.float64) - lower_by / votes).round(DECIMALS).astype(np.float32)
         scores = np.where(winners.labels == NO_LABEL, np.float32(0.0), lowered)
     return Recognition(winners.labels, ban_frequent(winners.labels, scores, ban_above))
 
