@@ -168,7 +168,7 @@ def test_a_power_of_one_leaves_negative_similarities_and_any_other_counts_them_a
     similarities = np.float32([[0.5, -0.5]])
     assert raise_votes(similarities, 1.0) is similarities
     assert (
-        raise_votes(similarities, 2.0).tolist() == [[0.25, 0.0]] and raise_votes(similarities, 2.0).dtype == np.float32
+        raise_votes(similarities, 2.0).tolist() == [[0.25, 0.0]] and raise_votes(similarities, 2.0).dtype == np.float64
     )
     assert weigh_by_head(similarities, np.float32([[0.5, 0.5]]), 1.0).tolist() == [[0.25, 0.0]]
     assert weigh_by_head(similarities, np.float32([[1.5, -0.5]]), 2.0).tolist() == [[0.5, 0.0]]  # cosines are clipped

@@ -35,9 +35,9 @@ def recognise(
     """The landmark of each test image by soft voting of its training neighbours, distractors banned.
 
     weights (Q, k): what each neighbour's vote is worth, nearest first: its cosine, or what the functions below give.
-    labels (Q, k): -1 = no neighbour. root: see `vote_by_powers`; 1 is `soft_vote`. lower_by (Q,): what the sum of
-    an answer's votes is lowered by, such as its image's likeness to non-landmarks; the score is a mean of `votes` and
-    loses lower_by / votes. None = nothing. ban_above: see `ban_frequent`.
+    labels (Q, k): -1 = no neighbour. root: see `vote_by_powers`; 1 is `soft_vote`. lower_by (Q,): what the sum of an
+    answer's votes is lowered by, such as its image's likeness to non-landmarks; the score, a mean of `votes` or the
+    root of one, loses lower_by / votes. None = nothing. ban_above: see `ban_frequent`.
     """
     winners = soft_vote(weights, labels, votes) if root == 1.0 else vote_by_powers(weights, labels, votes, root)
     scores = winners.confidences
@@ -67,14 +67,14 @@ def vote_by_powers(weights: Weights, labels: Labels, votes: int, root: float) ->
     return Votes(winners, scores.round(DECIMALS).astype(np.float32))
 
 
-def raise_votes(similarities: Floats, power: float) -> Floats:
-    """What each neighbour's vote is worth: similarity ** power, (Q, k) float32, negative similarities as 0.
+def raise_votes(similarities: Floats, power: float) -> Weights:
+    """What each neighbour's vote is worth: similarity ** power, (Q, k) float64, negative similarities as 0.
 
     (2020 recognition, third place: cos^8 over the top 5.) The power 1 leaves all as it is, negative ones too.
     """
     if power <= 0.0:
         raise ValueError(f"power={power}; more than 0 is needed")
-    return similarities if power == 1.0 else np.maximum(similarities, 0.0) ** np.float32(power)
+    return similarities if power == 1.0 else np.maximum(similarities.astype(np.float64), 0.0) ** power
 
 
 def weigh_votes(similarities: Weights, inliers: NDArray[np.integer], max_inliers: int) -> Floats:
@@ -98,9 +98,8 @@ def weigh_by_head(weights: Weights, head_cosines: Weights, head_power: float) ->
     """
     if head_power <= 0.0:
         raise ValueError(f"head_power={head_power}; more than 0 is needed")
-    return (
-        np.maximum(weights.astype(np.float64), 0.0) * np.clip(head_cosines.astype(np.float64), 0.0, 1.0) ** head_power
-    )
+    factors = np.clip(head_cosines.astype(np.float64), 0.0, 1.0) ** head_power
+    return np.maximum(weights, 0.0) * factors
 
 
 def ban_frequent(labels: Labels, scores: Floats, ban_above: int) -> Floats:
