@@ -12,6 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.sections import (
     NEEDS_GRAPH,
     NEEDS_TRAIN_NEIGHBOURS,
+    NON_LANDMARK,
     CleanSettings,
     Count,
     DataSettings,
@@ -56,15 +57,20 @@ class Config(Settings):
         return self.local.model or next((name for name, model in self.models.items() if model.local), "")
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are read; photographs of no landmark when recognition penalises by them."""
+        return ("train", "index", "test") + (NON_LANDMARK,) * self.recognition.non_landmarks
+
+    @property
     def walks_index(self) -> bool:
         """Whether any step needs the neighbours of the index in itself."""
         return any(step in NEEDS_GRAPH for steps in self.rerank.recipes.values() for step in steps)
 
     @property
     def verified_splits(self) -> list[str]:
-        """What test photographs are compared with: index when a recipe verifies, train when recognition asks."""
+        """What test photographs are compared with: index when a recipe verifies, train when a vote asks."""
         index = any("verify" in steps for steps in self.rerank.recipes.values())
-        return ["index"] * index + ["train"] * (self.recognition.max_inliers > 0)
+        return ["index"] * index + ["train"] * (self.recognition.max_inliers > 0 or self.vote.max_inliers > 0)
 
     @model_validator(mode="after")
     def _check_local(self) -> Config:
@@ -74,7 +80,8 @@ class Config(Settings):
             raise ValueError(f"local.model = {self.local.model} has no local features: set local = true in it")
         users = {
             "the step verify": "index" in self.verified_splits,
-            "recognition.max_inliers": "train" in self.verified_splits,
+            "recognition.max_inliers": self.recognition.max_inliers > 0,
+            "vote.max_inliers": self.vote.max_inliers > 0,
             "clean.source = verify": self.clean.source == "verify",
         }
         asking = next((name for name, asks in users.items() if asks), "")
@@ -104,6 +111,12 @@ class Config(Settings):
                 raise ValueError(
                     f"{name}.votes = {votes} needs as many neighbours: search.train_k is {self.search.train_k}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_non_landmarks(self) -> Config:
+        if self.recognition.non_landmarks and self.data.source == "demo" and not self.demo.non_landmark_images:
+            raise ValueError("recognition.non_landmarks needs some in the demo world: demo.non_landmark_images is 0")
         return self
 
 

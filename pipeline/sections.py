@@ -17,17 +17,13 @@ Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)
 HeadName = Literal["arcface", "cosface", "subcenter_arcface", "adacos", "softmax"]
 HAVE_MARGIN = ("arcface", "cosface", "subcenter_arcface")
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
+NON_LANDMARK = "non_landmark"  # the split of photographs known to show no landmark, where there is one
 Step = Literal[
     "knn", "verify", "sort", "insert", "soft", "label_vector", "label_score",
     "aqe", "alpha_qe", "dba", "diffusion", "graph_traversal", "k_reciprocal", "superglobal",
 ]  # fmt: skip
-READS_SIMILARITIES = (
-    "soft",
-    "label_score",
-    "diffusion",
-    "graph_traversal",
-)  # of the lists: not after what adds other scores …
-ADDS_OTHER_SCORES = ("insert", "label_vector", "graph_traversal")  # … to them
+READS_SIMILARITIES = ("soft", "label_score", "diffusion", "graph_traversal")  # of the lists: not after …
+ADDS_OTHER_SCORES = ("insert", "label_vector", "graph_traversal")  # … what adds images with other scores to them
 NEEDS_DESCRIPTORS = ("soft", "label_score", "aqe", "alpha_qe", "dba", "k_reciprocal", "superglobal")
 NEEDS_TRAIN_NEIGHBOURS = ("label_vector", "label_score")
 NEEDS_GRAPH = ("dba", "diffusion", "graph_traversal")  # neighbours of the index in itself
@@ -65,6 +61,12 @@ class DemoSettings(Settings):
     wrong_label_fraction: Fraction = 0.1  # of train: another landmark's label, or a picture of no landmark
     distractor_fraction: Fraction = 0.3  # of index and of test: pictures of no landmark
     tail_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7  # images a landmark ~ rank^-exponent
+    non_landmark_images: Count = 0  # pictures known to show no landmark: a split of their own
+
+    @property
+    def world_settings(self) -> dict[str, Any]:
+        """What of this changes the world: a world without non-landmarks knows of none."""
+        return self.model_dump(exclude=set() if self.non_landmark_images else {"non_landmark_images"})
 
 
 class PhaseSettings(Settings):
@@ -224,6 +226,7 @@ class VoteSettings(Settings):
 
     votes: Positive = 3
     sharpness: Annotated[float, Field(ge=1.0)] = 1.0  # more say for nearer neighbours; 1: each its cosine, as published
+    max_inliers: Count = 0  # a test image's votes weigh similarity + min(inliers, this) / this; 0 = similarity alone
 
 
 class RecognitionSettings(Settings):
@@ -231,7 +234,17 @@ class RecognitionSettings(Settings):
 
     votes: Positive = 3
     max_inliers: Count = 0  # a vote weighs similarity + min(inliers, this) / this; 0 = similarity alone
+    power: Annotated[float, Field(gt=0.0)] = 1.0  # of the similarity in a vote; negative ones count 0 unless it is 1
+    head_power: Annotated[float, Field(ge=0.0)] = 0.0  # of the head's cosine, which a label's votes are times; 0 = off
+    non_landmarks: bool = False  # similarity to photographs of no landmark counts against a vote and an answer …
+    penalty_train_k: Positive = 5  # … of so many nearest ones of the train image that votes …
+    penalty_test_k: Positive = 10  # … and of the test image
     ban_above: Count = 0  # a label predicted for more test images than this is a non-landmark; 0 = no ban
+
+    @property
+    def answer_settings(self) -> dict[str, Any]:
+        """What of this changes the answer."""
+        return self.model_dump(exclude=set() if self.non_landmarks else {"penalty_train_k", "penalty_test_k"})
 
 
 def _check_recipe(steps: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from pipeline.competition.tables import SPLITS, digest_sources
+from pipeline.competition.tables import digest_sources
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
@@ -20,9 +20,11 @@ def tasks(config: Config) -> list[Task]:
     root, source = config.data.root.absolute(), config.data.source
     elsewhere = {"root", "retrieval_solution", "recognition_solution"}  # where it is, and what only stage 12 reads
     settings = config.data.model_dump(mode="json", exclude=elsewhere)
+    settings |= {"non_landmarks": True} if config.recognition.non_landmarks else {}
     if source != "demo":
-        return [Task("01_prepare_data", prepare, settings, external=partial(digest_sources, root, source))]
-    demo = {"demo": config.demo.model_dump(), "seed": config.seed}
+        external = partial(digest_sources, root, source, config.splits)
+        return [Task("01_prepare_data", prepare, settings, external=external)]
+    demo = {"demo": config.demo.world_settings, "seed": config.seed}
     return [Task(str(root), render, demo), Task("01_prepare_data", prepare, settings, inputs=(str(root),))]
 
 
@@ -36,17 +38,18 @@ def render(context: Context) -> None:
 
 
 def prepare(context: Context) -> None:
-    """Write {train,index,test}.parquet, train_clean.csv, landmarks.csv and rejected.csv."""
+    """Write a table a split, such as train.parquet, train_clean.csv, landmarks.csv and rejected.csv."""
     import pandas as pd
 
     from pipeline.competition.tables import read_folders, read_gldv2, write_clean_list
     from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
 
-    settings, root = context.config.data, context.config.data.root.absolute()
-    dataset = read_folders(root) if settings.source == "folders" else read_gldv2(root, settings.layout)
+    settings, root, names = context.config.data, context.config.data.root.absolute(), context.config.splits
+    folders = settings.source == "folders"
+    dataset = read_folders(root, names) if folders else read_gldv2(root, settings.layout, names)
     limits = Limits(settings.min_side_px, settings.max_side_px, settings.max_pixels, settings.strict_decode)
     rejected, listed = [], context.folder / "rejected.csv"
-    for name in SPLITS:
+    for name in names:
         with context.progress(len(dataset.splits[name].paths), "files") as bar:
             good, bad = inspect_split(root, dataset.splits[name], limits, context.workers, bar.update)
         rejected.append(bad.assign(split=name)[["split", "id", "path", "reason"]])
@@ -58,8 +61,8 @@ def prepare(context: Context) -> None:
         if name == "train":
             context.facts[name]["landmarks"] = int(good["landmark"].nunique())
             write_clean_list(context.folder / "train_clean.csv", dataset.clean_list, set(good["id"]))
-    names = pd.DataFrame(dataset.landmark_names.items(), columns=["landmark_id", "name"])
-    names.to_csv(context.folder / "landmarks.csv", index=False)
+    landmarks = pd.DataFrame(dataset.landmark_names.items(), columns=["landmark_id", "name"])
+    landmarks.to_csv(context.folder / "landmarks.csv", index=False)
 
 
 STAGE = Stage("01_prepare_data", version=2, tasks=tasks)

@@ -1,4 +1,4 @@
-"""Stage 05: the global descriptors of train, index and test, by every model."""
+"""Stage 05: the global descriptors of train, index and test, and of non-landmarks where asked for, by every model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from functools import partial
 from pipeline.config import Config
 from pipeline.runner import Context, Stage, Task, main
 
-SPLITS = ("train", "index", "test")
-
 
 def tasks(config: Config) -> list[Task]:
     """One artifact a model and split: new test photographs leave the train descriptors alone."""
-    return [plan(config, name, split) for name in config.models for split in SPLITS]
+    return [plan(config, name, split) for name in config.models for split in config.splits]
 
 
 def plan(config: Config, name: str, split: str) -> Task:

@@ -1,5 +1,6 @@
 """Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined.
 
+Also of index in itself when a step walks there, and of test and train in non_landmark when recognition penalises by it.
 Where a setting asks for it, the joined descriptors are whitened before, by what is fitted on train.
 """
 
@@ -22,13 +23,15 @@ from pipeline.features.searched import (
     write_whitening,
 )
 from pipeline.runner import Context, Stage, Task, main
+from pipeline.sections import NON_LANDMARK
 
 SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, built for each shard anew, has one
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact a pair of splits; index in itself when a step walks from image to image."""
+    """One artifact a pair of splits."""
     pairs = [("test", "index"), ("test", "train"), ("index", "train")] + [("index", "index")] * config.walks_index
+    pairs += [("test", NON_LANDMARK), ("train", NON_LANDMARK)] * config.recognition.non_landmarks
     return plan_whitening(config) + [plan(config, *pair) for pair in pairs]
 
 
@@ -43,15 +46,14 @@ def plan_whitening(config: Config) -> list[Task]:
             f"{WHITENED}/{split}", partial(whiten, split=split), weights, (WHITENING, *name_joined(config, split)),
             saves_on_stop=True,
         )
-        for split in ("train", "index", "test")
+        for split in config.splits
     ]  # fmt: skip
     return [Task(WHITENING, fit, fitted, tuple(name_joined(config, "train"))), *splits]
 
 
 def plan(config: Config, queries: str, base: str) -> Task:
     """The neighbours of `queries` in `base`."""
-    search = config.search
-    k = search.graph_k if queries == base else search.index_k if base == "index" else search.train_k
+    search, k = config.search, count_neighbours(config, queries, base)
     settings = {
         "k": k,
         "factory": search.factory,
@@ -62,6 +64,15 @@ def plan(config: Config, queries: str, base: str) -> Task:
     inputs = [name for split in splits for name in name_descriptors(config, split)]
     work = partial(build_knn, queries=queries, base=base, k=k)
     return Task(f"06_build_knn/{queries}_{base}", work, settings, tuple(inputs), saves_on_stop=True)
+
+
+def count_neighbours(config: Config, queries: str, base: str) -> int:
+    """How many neighbours in `base` each of `queries` gets."""
+    if base == NON_LANDMARK:
+        return config.recognition.penalty_test_k if queries == "test" else config.recognition.penalty_train_k
+    if queries == base:
+        return config.search.graph_k
+    return config.search.index_k if base == "index" else config.search.train_k
 
 
 def fit(context: Context) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
-
-PAIRS = "08_verify_matches/test_train:pairs.parquet"
+from pipeline.sections import NON_LANDMARK
 
 
 def tasks(config: Config) -> list[Task]:
     """One artifact."""
-    settings = {"vote": config.vote.model_dump(), "recognition": config.recognition.model_dump()}
+    settings: dict[str, Any] = {"vote": config.vote.model_dump(), "recognition": config.recognition.answer_settings}
     inputs = ["06_build_knn/index_train", "06_build_knn/test_train", "01_prepare_data:train.parquet"]
-    inputs += [PAIRS] if "train" in config.verified_splits else []
+    if "train" in config.verified_splits:
+        inputs.append("08_verify_matches/test_train:pairs.parquet")
+    if config.recognition.non_landmarks:
+        inputs += [f"06_build_knn/{split}_{NON_LANDMARK}" for split in ("test", "train")]
+    if config.recognition.head_power:
+        settings["weights"] = {name: model.weight for name, model in config.models.items()}
+        inputs += [f"04_train_final/{name}" for name in config.models]
+        inputs += [f"05_extract_global/{name}/test" for name in config.models]
     return [Task("09_predict_landmarks", predict_landmarks, settings, tuple(inputs))]
 
 
@@ -24,25 +31,16 @@ def predict_landmarks(context: Context) -> None:
     import numpy as np
     import pandas as pd
 
-    from pipeline.matching.pair_table import PairTable
-    from pipeline.ranking.recognition import recognise, weigh_votes
-    from pipeline.ranking.voting import neighbour_labels, soft_vote
+    from pipeline.ranking.prediction import answer_recognition, vote_landmarks
 
     landmarks = pd.read_parquet(context.input("01_prepare_data:train.parquet"))["landmark"].to_numpy()
-    settings = context.config
     for split in ("index", "test"):
-        found = context.input(f"06_build_knn/{split}_train")
-        similarities, rows = np.load(found / "similarities.npy"), np.load(found / "rows.npy")
-        labels = neighbour_labels(rows, landmarks)
-        votes = soft_vote(similarities, labels, settings.vote.votes, settings.vote.sharpness)
+        votes = vote_landmarks(context.input, context.config, split, landmarks)
         pd.DataFrame(votes._asdict()).to_parquet(context.folder / f"{split}.parquet", index=False)
         voted = votes.labels >= 0
         context.facts[split] = {"photographs": len(voted), "with_landmark": int(voted.sum())}
         log.info("%s: %d landmarks predicted", split, len(np.unique(votes.labels[voted])))
-    weights, recognition = similarities, settings.recognition
-    if recognition.max_inliers:
-        weights = weigh_votes(weights, PairTable.read(context.input(PAIRS)).look_up(rows), recognition.max_inliers)
-    answer = recognise(weights, labels, votes=recognition.votes, ban_above=recognition.ban_above)
+    answer = answer_recognition(context.input, context.config, landmarks)
     pd.DataFrame(answer._asdict()).to_parquet(context.folder / "recognition.parquet", index=False)
 
 

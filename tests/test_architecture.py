@@ -39,6 +39,8 @@ NUMERIC = [
     "ranking/soft",
     "ranking/label_vector",
     "ranking/recognition",
+    "ranking/head_cosines",
+    "ranking/non_landmarks",
 ]
 
 

@@ -61,6 +61,11 @@ def test_overrides_are_read_as_toml_and_beat_the_file(toml):
         ("", ["rerank.rivals.a=['knn', 'dance']"], ["rerank.rivals.a", "dance"]),
         ("", ["rerank.rivals.recipe=['knn']"], ["name of the submission's own"]),
         ("", ["vote.votes=20"], ["vote.votes = 20", "search.train_k is 10"]),
+        ("", ["recognition.votes=20"], ["recognition.votes = 20", "search.train_k is 10"]),
+        ("", ["recognition.power=0"], ["recognition.power", "greater than 0"]),
+        ("", ["recognition.head_power=-1"], ["recognition.head_power", "greater than or equal to 0"]),
+        ("", ["recognition.penalty_train_k=0"], ["recognition.penalty_train_k", "greater than or equal to 1"]),
+        ("", ["data.source=demo", "recognition.non_landmarks=true"], ["demo.non_landmark_images is 0"]),
         ("", ["run=../elsewhere"], ["run", "../elsewhere"]),
         ("", ["rerank"], ["section.key=value"]),
         ("", ["seed.deep=1"], ["seed is a value"]),
@@ -79,6 +84,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(toml, text, overrides, ex
 
 WITHOUT, WITH = "[models.a]\nlocal = false\n", "[models.b]\nlocal = true\n"
 VERIFIED, WEIGHED = "rerank.recipe=['knn', 'verify']", "recognition.max_inliers=70"
+VOTED = "vote.max_inliers=70"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,7 @@ VERIFIED, WEIGHED = "rerank.recipe=['knn', 'verify']", "recognition.max_inliers=
         (VERIFIED, "the step verify"),
         ("rerank.rivals.s=['knn', 'verify']", "the step verify"),
         (WEIGHED, "recognition.max_inliers"),
+        (VOTED, "vote.max_inliers"),
         ("clean.source=verify", "clean.source = verify"),
     ],
 )
@@ -98,7 +105,7 @@ def test_what_needs_local_features_is_refused_without_a_model_that_has_them(toml
     load_config(toml(WITHOUT + WITH), [override])
 
 
-@pytest.mark.parametrize("override", [VERIFIED, WEIGHED, "clean.source=verify", "clean.source=auto"])
+@pytest.mark.parametrize("override", [VERIFIED, WEIGHED, VOTED, "clean.source=verify", "clean.source=auto"])
 def test_a_model_without_local_features_cannot_be_the_one_that_is_compared(toml, override):
     with pytest.raises(PipelineError, match="local = true"):
         load_config(toml(WITHOUT + WITH), ["local.model=a", override])
@@ -123,6 +130,8 @@ def test_test_photographs_are_compared_with_the_splits_that_a_setting_asks_for(t
     assert load_config(path, [VERIFIED]).verified_splits == ["index"]
     assert load_config(path, ["rerank.rivals.s=['knn', 'verify', 'sort']"]).verified_splits == ["index"]
     assert load_config(path, [WEIGHED]).verified_splits == ["train"]
+    assert load_config(path, [VOTED]).verified_splits == ["train"]
+    assert load_config(path, [VOTED, WEIGHED]).verified_splits == ["train"]
     assert load_config(path, [VERIFIED, WEIGHED]).verified_splits == ["index", "train"]
 
 
@@ -160,3 +169,13 @@ def test_every_shipped_configuration_loads():
     assert paths
     for path in paths:
         assert load_config(path).run == path.stem
+
+
+def test_non_landmarks_are_a_split_and_their_numbers_matter_when_recognition_asks_for_them(toml):
+    path, on = toml(""), "recognition.non_landmarks=true"
+    fewer = "recognition.penalty_test_k=3"
+    assert load_config(path).splits == ("train", "index", "test")
+    assert load_config(path, [on]).splits == ("train", "index", "test", "non_landmark")
+    assert load_config(path, [fewer]).recognition.answer_settings == load_config(path).recognition.answer_settings
+    assert load_config(path, [on, fewer]).recognition.answer_settings["penalty_test_k"] == 3
+    assert load_config(path, ["data.source=demo", "demo.non_landmark_images=5", on]).splits[-1] == "non_landmark"

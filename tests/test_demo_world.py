@@ -206,3 +206,33 @@ def test_a_face_seen_from_behind_is_not_drawn() -> None:
     mesh = Mesh()
     mesh.add_face([(2, 0, 2), (-2, 0, 2), (-2, 0, -2), (2, 0, -2)], Texture.from_colour((255, 0, 0)))
     assert (rasterise(mesh, Camera.looking_at((0, -10, 0), (0, 0, 0), 40.0, (32, 32))).face == -1).all()
+
+
+def test_pictures_of_no_landmark_come_beside_a_world_that_stays_as_it_was(tiny_plan: DemoPlan) -> None:
+    more = plan_demo_world(TINY.model_copy(update={"non_landmark_images": 7}), seed=5)
+    count = len(tiny_plan.photographs)
+    pd.testing.assert_frame_equal(more.photographs[:count], tiny_plan.photographs)
+    added = more.photographs[count:]
+    assert (added["split"] == "non_landmark").all() and (added["landmark"] == NO_LANDMARK).all()
+    assert set(added["view"]) <= set(DISTRACTORS)
+    assert more.photographs["seed"].is_unique and more.photographs["id"].is_unique
+    table = more.tables.pop("non_landmark.csv")
+    assert table.columns.tolist() == ["id"] and table["id"].tolist() == added["id"].tolist()
+    assert list(more.tables) == list(tiny_plan.tables)
+    for name, same in tiny_plan.tables.items():
+        pd.testing.assert_frame_equal(more.tables[name], same)
+
+
+def test_a_world_without_pictures_of_no_landmark_has_the_settings_it_always_had() -> None:
+    assert "non_landmark_images" not in TINY.world_settings
+    assert TINY.model_copy(update={"non_landmark_images": 7}).world_settings["non_landmark_images"] == 7
+
+
+def test_no_picture_of_no_landmark_is_one_of_another_split() -> None:
+    settings = DemoSettings(landmarks=2, train_images=8, index_images=4, test_images=4, distractor_fraction=1.0,
+                            non_landmark_images=8, longest_side_px=96)  # fmt: skip
+    photographs = plan_demo_world(settings, seed=1).photographs
+    strangers = photographs[photographs["landmark"] == NO_LANDMARK]
+    kind = str(strangers["view"].iloc[0])  # the same kind for all, so that the seeds alone tell them apart
+    pictures = {render_photograph(1, NO_LANDMARK, kind, int(number), 96).tobytes() for number in strangers["seed"]}
+    assert len(pictures) == len(strangers) == 16

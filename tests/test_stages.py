@@ -302,6 +302,132 @@ def test_a_world_without_index_or_without_test_photographs_gives_valid_files(pho
         (data / f"{name}.csv").write_text(kept)
 
 
+def read_answer(outputs: Path) -> tuple[list, np.ndarray]:
+    """The labels and the scores of recognition."""
+    table = pd.read_parquet(outputs / "09_predict_landmarks" / "recognition.parquet")
+    return table["labels"].tolist(), table["scores"].to_numpy()
+
+
+def read_train_neighbours(outputs: Path) -> list[list[tuple[int, float, int, int]]]:
+    """(landmark, cosine, inliers, row) of each test photograph's train neighbours, nearest first."""
+    landmarks = pd.read_parquet(outputs / "01_prepare_data" / "train.parquet")["landmark"].tolist()
+    near = outputs / "06_build_knn" / "test_train"
+    similarities, rows = (np.load(near / f"{name}.npy").tolist() for name in ("similarities", "rows"))
+    pairs = pd.read_parquet(outputs / "08_verify_matches" / "test_train" / "pairs.parquet")
+    inliers = {(query, row): count for query, row, count in pairs[["query", "row", "inliers"]].itertuples(index=False)}
+    return [
+        [(landmarks[row], cosine, inliers.get((query, row), 0), row) for cosine, row in zip(*line, strict=True)]
+        for query, line in enumerate(zip(similarities, rows, strict=True))
+    ]
+
+
+def sum_by_label(votes: list[tuple[int, float]]) -> dict[int, float]:
+    sums: dict[int, float] = {}
+    for label, weight in votes:
+        sums[label] = sums.get(label, 0.0) + weight
+    return sums
+
+
+def check_answer(outputs: Path, expected: list[dict[int, float]]) -> None:
+    """The answer has the greatest score of each image's labels, and that score."""
+    for label, score, scores in zip(*read_answer(outputs), expected, strict=True):
+        assert score == pytest.approx(max(scores.values()), abs=3e-6)
+        assert scores[label] == pytest.approx(score, abs=3e-6)
+
+
+@pytest.fixture
+def finished(smoke, tmp_path):
+    """A copy of the finished run: (arguments, its output folder)."""
+    arguments, outputs = smoke
+    shutil.copytree(outputs, tmp_path / "smoke")
+    return [*arguments, f"runtime.outputs={tmp_path}"], tmp_path / "smoke"
+
+
+def test_recognition_votes_by_powers_inliers_and_the_head(finished):
+    from pipeline.network.checkpoint import load_network
+
+    arguments, outputs = finished
+    before, neighbours = artifacts_with_times(outputs), read_train_neighbours(outputs)
+    powers = ["--only", 9, "recognition.power=8", "recognition.votes=5"]
+    assert run(*arguments, *powers) == 0
+    expected = []
+    for line in neighbours:
+        sums = sum_by_label([(n[0], max(n[1], 0) ** 8 + min(n[2], 20) / 20) for n in line[:5]])
+        expected.append({label: (total / 5) ** (1 / 8) for label, total in sums.items()})
+    check_answer(outputs, expected)
+    network = load_network(outputs / "04_train_final" / "cnn")
+    descriptors = np.load(outputs / "05_extract_global" / "cnn" / "test" / "descriptors.npy")
+    directions = network.head.weight.detach().numpy()
+    every = descriptors @ (directions / np.linalg.norm(directions, axis=1, keepdims=True)).T
+    heads = [dict(zip(network.landmark_ids.tolist(), line.tolist(), strict=True)) for line in every]
+    assert run(*arguments, *powers, "recognition.head_power=12", "recognition.max_inliers=0") == 0
+    expected = []
+    for line, head in zip(neighbours, heads, strict=True):
+        sums = sum_by_label([(n[0], max(n[1], 0) ** 8) for n in line[:5]])
+        raised = {label: max(head.get(label, 0.0), 0.0) ** 12 for label in sums}
+        expected.append({label: (total * raised[label] / 5) ** (1 / 20) for label, total in sums.items()})
+    check_answer(outputs, expected)
+    after = artifacts_with_times(outputs)
+    assert {name for name in after if after[name] != before[name]} == {"09_predict_landmarks"}
+
+
+def test_inliers_choose_the_label_of_a_test_photograph_for_the_ranking_and_leave_those_of_index(finished):
+    arguments, outputs = finished
+    neighbours, votes = read_train_neighbours(outputs), outputs / "09_predict_landmarks"
+    index = (votes / "index.parquet").read_bytes()
+    assert run(*arguments, "--only", 9, "vote.max_inliers=20", "recognition.max_inliers=0") == 0
+    assert (votes / "index.parquet").read_bytes() == index
+    test = pd.read_parquet(votes / "test.parquet")
+    for line, label, confidence in zip(neighbours, test["labels"], test["confidences"], strict=True):
+        sums = sum_by_label([(n[0], n[1] + min(n[2], 20) / 20) for n in line[:3]])
+        assert sums[label] == pytest.approx(max(sums.values()), abs=2e-6)
+        assert confidence == pytest.approx(sum(n[1] for n in line[:3] if n[0] == label) / 3, abs=2e-6)
+
+
+def test_photographs_of_no_landmark_are_held_against_the_answer_and_leave_the_rest_as_it_was(finished, tmp_path):
+    arguments, outputs = finished
+    before, neighbours = artifacts_with_times(outputs), read_train_neighbours(outputs)
+    arguments += [f"data.root={tmp_path / 'world'}", "demo.non_landmark_images=6", "recognition.non_landmarks=true"]
+    arguments += ["recognition.penalty_train_k=2", "recognition.penalty_test_k=4", "recognition.max_inliers=0"]
+    assert run(*arguments, "--to", 9) == 0
+    after = artifacts_with_times(outputs)
+    assert set(after) - set(before) == {
+        "05_extract_global/cnn/non_landmark",
+        *(f"06_build_knn/{split}_non_landmark" for split in ("test", "train")),
+    }
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"01_prepare_data", "09_predict_landmarks"}
+    test, train, strangers = (
+        np.load(outputs / "05_extract_global" / "cnn" / split / "descriptors.npy")
+        for split in ("test", "train", "non_landmark")
+    )
+    assert len(strangers) == 6
+    of_train, of_test = (
+        np.sort(part @ strangers.T, axis=1)[:, -k:].mean(axis=1) for part, k in ((train, 2), (test, 4))
+    )
+    expected = []
+    for line, lower_by in zip(neighbours, of_test, strict=True):
+        votes = sorted(((min(max(n[1], 0), 1) - of_train[n[3]], n[0]) for n in line), key=lambda vote: -vote[0])[:3]
+        sums = sum_by_label([(label, weight) for weight, label in votes])
+        expected.append({label: (total - lower_by) / 3 for label, total in sums.items()})
+    check_answer(outputs, expected)
+
+
+def test_non_landmarks_that_are_asked_for_and_not_there_stop_the_first_stage(photographs, capsys):
+    arguments, data, outputs = photographs
+    assert run(*arguments, "recognition.non_landmarks=true") == 2
+    assert "non_landmark.csv" in capsys.readouterr().err
+    assert not (outputs / "01_prepare_data").exists()
+    strange = "0" * 16
+    (data / "non_landmark.csv").write_text(f"id\n{strange}\n")
+    (data / "non_landmark").mkdir()
+    picture = np.random.default_rng(1).integers(0, 255, (70, 90, 3), dtype=np.uint8)
+    cv2.imwrite(str(data / "non_landmark" / f"{strange}.jpg"), picture)
+    assert run(*arguments, "--only", 1, "recognition.non_landmarks=true") == 0
+    table = pd.read_parquet(outputs / "01_prepare_data" / "non_landmark.parquet")
+    assert table[["id", "width", "height"]].values.tolist() == [[strange, 90, 70]] and "landmark" not in table
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -185,3 +185,49 @@ def test_a_box_that_is_none_is_refused_with_its_place(gldv2, row, message):
     with pytest.raises(PipelineError, match=message) as error:
         read_gldv2(gldv2(boxes=f"{BOXES}{row}\n"))
     assert "boxes.csv" in str(error.value)
+
+
+SPLITS = ("train", "index", "test", "non_landmark")
+
+
+def test_photographs_of_no_landmark_are_a_split_when_asked_for_and_nothing_otherwise(gldv2):
+    root = gldv2(non_landmark="id\nabcd\n")
+    (root / "non_landmark").mkdir()
+    (root / "non_landmark" / "abcd.jpg").write_bytes(b"1")
+    split = read_gldv2(root, names=SPLITS).splits["non_landmark"]
+    assert (split.ids, split.paths, split.landmarks) == (["abcd"], ["non_landmark/abcd.jpg"], None)
+    assert "non_landmark" not in read_gldv2(root).splits
+    without, digests = digest_sources(root, "gldv2"), digest_sources(root, "gldv2", SPLITS)
+    assert set(digests) - set(without) == {"non_landmark.csv", "non_landmark/"}
+    (root / "non_landmark.csv").write_text("id\nefgh\n")
+    assert digest_sources(root, "gldv2") == without and digest_sources(root, "gldv2", SPLITS) != digests
+
+
+@pytest.mark.parametrize("text", ["id\n", "id\nq1\n", "id\nn1\nn1\n", None])
+def test_photographs_of_no_landmark_that_are_none_or_stand_elsewhere_are_refused(gldv2, text):
+    root = gldv2(**({} if text is None else {"non_landmark": text}))
+    message = {"id\n": "not one photograph", "id\nq1\n": "also in test.csv", None: "no non_landmark.csv"}
+    with pytest.raises(PipelineError, match=message.get(text, "twice in this file")) as caught:
+        read_gldv2(root, names=SPLITS)
+    if text in (None, "id\n"):
+        assert "recognition.non_landmarks = false" in str(caught.value) and "column id" in str(caught.value)
+
+
+def test_what_is_missing_of_the_non_landmarks_is_said_before_any_table_is_read(gldv2):
+    root = gldv2(train="nonsense")
+    with pytest.raises(PipelineError, match=r"no non_landmark\.csv"):
+        read_gldv2(root, names=SPLITS)
+
+
+def test_plain_folders_of_no_landmark_may_be_deep(tmp_path):
+    root = make_folders(tmp_path, ["train/A/1.jpg", "index/1.jpg", "test/2.jpg"])
+    with pytest.raises(PipelineError, match="no folder non_landmark/"):
+        read_folders(root, SPLITS)
+    (root / "non_landmark" / "food" / "soup").mkdir(parents=True)
+    with pytest.raises(PipelineError, match="not one photograph of no landmark"):
+        read_folders(root, SPLITS)
+    for name in ("1.jpg", "food/soup/3.png"):
+        (root / "non_landmark" / name).write_bytes(b"x")
+    split = read_folders(root, SPLITS).splits["non_landmark"]
+    assert split.paths == ["non_landmark/1.jpg", "non_landmark/food/soup/3.png"]
+    assert split.ids == ["non_landmark_1", "food_soup_3"] and split.landmarks is None

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ranking import voting
-from pipeline.ranking.voting import add_votes, neighbour_labels, sharpen, soft_vote
+from pipeline.ranking.voting import add_votes, neighbour_labels, sharpen, soft_vote, vote_with_inliers
 
 
 def naive_soft_vote(similarities, labels, votes):
@@ -85,6 +85,45 @@ def test_wrong_arguments_are_refused():
         soft_vote(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64), 0)
     with pytest.raises(ValueError, match="one shape"):
         add_votes(np.zeros((1, 2)), np.zeros((1, 1), np.int64))
+    with pytest.raises(ValueError, match="votes=0"):
+        vote_with_inliers(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64), np.zeros((1, 1)), 0)
+    with pytest.raises(ValueError, match="one shape"):
+        vote_with_inliers(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.int64), np.zeros((1, 1)))
+
+
+def test_weights_choose_the_label_and_its_mean_cosine_stays_the_confidence():
+    similarities, labels = np.float32([[0.8, 0.7, 0.6, 0.9]]), np.array([[5, 5, 2, 2]])
+    found = vote_with_inliers(similarities, labels, np.float32([[0.8, 0.7, 1.6, 1.9]]), 3)
+    assert found.labels.tolist() == [2] and found.confidences.tolist() == [pytest.approx(0.2)]
+    assert soft_vote(similarities, labels, 3).labels.tolist() == [5]
+
+
+@settings(deadline=None, max_examples=200)
+@given(neighbour_cases(), st.integers(0, 2**32 - 1))
+def test_a_vote_of_other_weights_equals_two_dictionaries(case, seed):
+    similarities, labels, votes = case
+    weights = (np.random.default_rng(seed).integers(-2, 5, labels.shape) / 2).astype(np.float32)
+    found = vote_with_inliers(similarities, labels, weights, votes)
+    assert found.labels.dtype == np.int64 and found.confidences.dtype == np.float32
+    for image, line in enumerate(labels.tolist()):
+        expected, _ = naive_soft_vote(weights[image], line, votes)
+        agreeing = [
+            float(s) for s, label in list(zip(similarities[image], line, strict=True))[:votes] if label == expected
+        ]
+        assert found.labels[image] == expected
+        assert found.confidences[image] == np.float32(round(sum(agreeing) / votes, 6) if expected != -1 else 0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(neighbour_cases())
+def test_similarities_as_weights_are_the_soft_vote(case):
+    similarities, labels, votes = case
+    found, expected = (
+        vote_with_inliers(similarities, labels, similarities, votes),
+        soft_vote(similarities, labels, votes),
+    )
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.confidences, expected.confidences)
 
 
 def naive_sharpen(similarities, sharpness):

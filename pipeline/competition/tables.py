@@ -2,7 +2,7 @@
 
 GLDv2 (github.com/cvdfoundation/google-landmark): train.csv id,landmark_id; index.csv and test.csv id; train_clean.csv
 landmark_id,images; photographs at <split>/a/b/c/abc….jpg. Everything is read as text: ids such as 12345e1234567890 or
-0012345678901234 are names, not numbers.
+0012345678901234 are names, not numbers. A fourth split, non_landmark, is as index; it is read when asked for.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts import hash_file
 from pipeline.competition.rows import read_rows
 from pipeline.errors import PipelineError
+from pipeline.sections import NON_LANDMARK
 
 SPLITS = ("train", "index", "test")
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # no separators of paths or of submission cells, no leading dot
 # Some of these are refused, but by name, in rejected.csv.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
-CLEAN_LIST, BOXES = "train_clean.csv", "boxes.csv"
+CLEAN_LIST, BOXES, NON_LANDMARK_TABLE = "train_clean.csv", "boxes.csv", f"{NON_LANDMARK}.csv"
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the photograph as displayed
 
 
@@ -48,17 +49,20 @@ class Dataset:
     landmark_names: dict[int, str] = field(default_factory=dict)
 
 
-def read_gldv2(root: Path, layout: str = "auto") -> Dataset:
+def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) -> Dataset:
     """The dataset in GLDv2's format below `root`. layout: nested (a/b/c/abc….jpg), flat (abc….jpg) or auto.
 
-    Raises PipelineError with file and line for repeated ids, an id in two splits, ids that are no file names,
-    landmarks that are no numbers, boxes that are none, and clean lists that disagree with train.csv.
+    names: the splits to read. Raises PipelineError with file and line for repeated ids, an id in two splits, ids that
+    are no file names, landmarks that are no numbers, boxes that are none, clean lists that disagree with train.csv, and
+    for photographs of no landmark that are asked for and are not there.
     """
     _require_folder(root)
+    if NON_LANDMARK in names and not (root / NON_LANDMARK_TABLE).is_file():
+        raise _no_non_landmarks(f"no {NON_LANDMARK_TABLE}", root)
     boxes = _read_boxes(root / BOXES)
     splits: dict[str, Split] = {}
     seen: dict[str, str] = {}
-    for name in SPLITS:
+    for name in names:
         columns = ("id", "landmark_id") if name == "train" else ("id",)
         ids: list[str] = []
         landmarks: list[int] = []
@@ -76,19 +80,23 @@ def read_gldv2(root: Path, layout: str = "auto") -> Dataset:
         )
         own = {image_id: boxes.pop(image_id) for image_id in ids if image_id in boxes}
         splits[name] = Split(ids, paths, landmarks if name == "train" else None, own)
+    _refuse_no_non_landmarks(splits, root)
     if boxes:
         raise PipelineError(f"a box for {next(iter(boxes))}, which no table lists", root / BOXES, "correct the id")
     return Dataset(splits, _read_clean_list(root / CLEAN_LIST, splits["train"]))
 
 
-def read_folders(root: Path) -> Dataset:
+def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     """Photographs of one's own: train/<landmark>/*.jpg, index/*.jpg, test/*.jpg (below index and test at any depth).
 
+    names: the splits to read; non_landmark/ is as index/.
     An id is the path below the split without its suffix, with every character that an id cannot hold replaced by `_`.
     Landmarks keep their numbers when every folder's name is one; otherwise they are numbered in the order of names.
     """
     _require_folder(root)
-    found = {name: _list_photographs(root, name) for name in SPLITS}
+    if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():
+        raise _no_non_landmarks(f"no folder {NON_LANDMARK}/", root)
+    found = {name: _list_photographs(root, name) for name in names}
     folders = sorted({Path(path).parts[1] for path in found["train"] if len(Path(path).parts) > 2})
     _refuse_loose_files(root, found["train"])
     numeric = all(re.fullmatch(r"0|[1-9][0-9]*", folder) for folder in folders)
@@ -99,6 +107,7 @@ def read_folders(root: Path) -> Dataset:
         ids = [_name_photograph(path, owner, root) for path in paths]
         landmarks = [number[Path(path).parts[1]] for path in paths] if name == "train" else None
         splits[name] = Split(ids, paths, landmarks)
+    _refuse_no_non_landmarks(splits, root)
     return Dataset(splits, landmark_names={value: folder for folder, value in number.items()})
 
 
@@ -123,17 +132,17 @@ def read_clean_ids(path: Path) -> set[str]:
     return {image_id for _, (images,) in read_rows(path, ("images",)) for image_id in images.split()}
 
 
-def digest_sources(root: Path, source: str) -> dict[str, str]:
-    """Digests of everything that `read_gldv2` or `read_folders` and the decoder will read, by name.
+def digest_sources(root: Path, source: str, names: Sequence[str] = SPLITS) -> dict[str, str]:
+    """Digests of everything that `read_gldv2` or `read_folders` and the decoder will read of these splits, by name.
 
     The tables by content; the photographs by the list of their paths and sizes, because hashing GLDv2's 595 GB would
     take hours. A photograph replaced by another of the same size to the byte goes unnoticed: force stage 01 then.
     """
     digests = {}
     if source != "folders":
-        for name in (*(f"{split}.csv" for split in SPLITS), CLEAN_LIST, BOXES):
+        for name in (*(f"{split}.csv" for split in names), CLEAN_LIST, BOXES):
             digests[name] = hash_file(root / name) if (root / name).is_file() else "missing"
-    for split in SPLITS:
+    for split in names:
         listing = hashlib.sha256()
         for path, size in _walk(root / split):
             listing.update(f"{path} {size}\n".encode(errors="surrogateescape"))
@@ -144,6 +153,16 @@ def digest_sources(root: Path, source: str) -> dict[str, str]:
 def _require_folder(root: Path) -> None:
     if not root.is_dir():
         raise PipelineError("the data folder is not there", root, "set data.root to it; README.md shows the layout")
+
+
+def _no_non_landmarks(what: str, where: Path) -> PipelineError:
+    needed = f"{NON_LANDMARK_TABLE} (column id; none for plain folders) and photographs below {NON_LANDMARK}/"
+    return PipelineError(what, where, f"add {needed}, or set recognition.non_landmarks = false")
+
+
+def _refuse_no_non_landmarks(splits: dict[str, Split], root: Path) -> None:
+    if NON_LANDMARK in splits and not splits[NON_LANDMARK].ids:
+        raise _no_non_landmarks("not one photograph of no landmark", root)
 
 
 def _check_id(image_id: str, seen: dict[str, str], split: str, path: Path, line: int) -> None:

@@ -26,7 +26,7 @@ class Votes(NamedTuple):
     confidences: Floats
 
 
-def soft_vote(similarities: Floats, labels: Labels, votes: int = 3, sharpness: float = 1.0) -> Votes:
+def soft_vote(similarities: NDArray[np.floating], labels: Labels, votes: int = 3, sharpness: float = 1.0) -> Votes:
     """The landmark of each image by its `votes` nearest training photographs (Yokoo et al. 2020).
 
     v(x, c) = (1 / votes) * sum of cos(x, x') over the nearest x' whose label is c. The landmark is the c of greatest v;
@@ -61,6 +61,22 @@ def sharpen(similarities: Floats, sharpness: float) -> Floats:
     relative = np.divide(similarities.clip(0), nearest, out=np.ones(similarities.shape), where=nearest > 0)
     say = relative ** (sharpness - 1.0)
     return (similarities * say * (similarities.shape[1] / say.sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def vote_with_inliers(similarities: Floats, labels: Labels, weights: NDArray[np.floating], votes: int = 3) -> Votes:
+    """`soft_vote`, but the landmark is the one with the greatest sum of other weights than the similarities.
+
+    weights (Q, k): what the neighbours' votes are worth, such as recognition.weigh_votes gives. The confidence stays
+    (1 / votes) * sum of cos over the nearest whose label won, in [-1, 1]: thresholds of confidence keep their meaning.
+    Weights that are the similarities give `soft_vote`. O(Q votes^2) time.
+    """
+    if votes < 1:
+        raise ValueError(f"votes={votes}; at least 1 is needed")
+    near = labels[:, :votes]
+    winners, _ = add_votes(weights[:, :votes], near)
+    agreeing = (near == winners[:, None]) & (near != NO_LABEL)
+    totals = np.where(agreeing, similarities[:, :votes].astype(np.float64), 0.0).sum(axis=1).round(DECIMALS)
+    return Votes(winners, _rounded(totals / votes))
 
 
 def add_votes(weights: NDArray[np.floating], labels: Labels) -> tuple[Labels, NDArray[np.float64]]:

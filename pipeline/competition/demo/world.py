@@ -25,7 +25,7 @@ from pipeline.competition.demo.noise import make_generator
 from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
 from pipeline.competition.demo.view import VIEWS
 from pipeline.processes import start_workers
-from pipeline.sections import DemoSettings
+from pipeline.sections import NON_LANDMARK, DemoSettings
 
 SPLITS = ("train", "index", "test")
 VIEW_SHARES = {  # of front, right, back, left, inside
@@ -35,6 +35,7 @@ VIEW_SHARES = {  # of front, right, back, left, inside
 }
 PUBLIC_SHARE = 1 / 3  # of the solutions' rows
 JPEG_QUALITIES = (45, 60, 72, 80, 86, 90, 93)
+NON_LANDMARK_SEEDS = 1 << 32  # where they start: beyond those of any photograph of SPLITS
 JOB_SIZE = 96  # photographs a job at most: painting a landmark's walls costs as much as ten photographs
 
 Rows = npt.NDArray[np.int64]
@@ -82,6 +83,8 @@ def plan_demo_world(settings: DemoSettings, seed: int) -> DemoPlan:
         if split == "index":
             indexed = int((counts > 0).sum()) or settings.landmarks
         parts.append(plan_split(split, counts, strangers[split], seed))
+    if settings.non_landmark_images:
+        parts.append(plan_split(NON_LANDMARK, np.zeros(0, np.int64), settings.non_landmark_images, seed))
     photographs = pd.concat(parts, ignore_index=True)
     tables = make_tables(photographs, settings.landmarks, wrong, seed)
     return DemoPlan(photographs, tables, seed, settings.longest_side_px)
@@ -112,9 +115,16 @@ def plan_split(split: str, counts: Rows, strangers: int, seed: int) -> pd.DataFr
             "id": [make_id(seed, split, row) for row in range(len(landmarks))],
             "landmark": landmarks[order],
             "view": np.array(views, dtype=object)[order],
-            "seed": SPLITS.index(split) + len(SPLITS) * np.arange(len(landmarks)),
+            "seed": number_photographs(split, len(landmarks)),
         }
     )
+
+
+def number_photographs(split: str, count: int) -> Rows:
+    """(count,) the seeds of a split's photographs: no two photographs of a world have the same."""
+    if split == NON_LANDMARK:
+        return NON_LANDMARK_SEEDS + np.arange(count)
+    return SPLITS.index(split) + len(SPLITS) * np.arange(count)
 
 
 def choose_views(rng: np.random.Generator, split: str, count: int) -> list[str]:
@@ -143,7 +153,8 @@ def make_tables(photographs: pd.DataFrame, landmarks: int, wrong: int, seed: int
     images = index.groupby("landmark")["id"].agg(" ".join).drop(NO_LANDMARK, errors="ignore").to_dict()
     relevant = [images.get(landmark, "None") for landmark in test["landmark"]]
     retrieval_usage = np.where(np.array(relevant) == "None", "Ignored", usage)
-    return {
+    strangers = photographs.loc[photographs["split"] == NON_LANDMARK, ["id"]]
+    return ({f"{NON_LANDMARK}.csv": strangers} if len(strangers) else {}) | {
         "train.csv": pd.DataFrame({"id": train["id"], "landmark_id": names[noisy]}),
         "train_truth.csv": pd.DataFrame({"id": train["id"], "landmark_id": names[train["landmark"].to_numpy()]}),
         "index.csv": pd.DataFrame({"id": index["id"]}),
