@@ -1,0 +1,1 @@
+"""Measurements that no test asserts, and the tuning of settings."""
