@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,16 @@ from pipeline.competition.evaluation import (
 from pipeline.config import Config, load_config
 from pipeline.console import run_guarded
 from pipeline.errors import PipelineError
-from pipeline.matching.knn import Neighbours
-from pipeline.matching.pair_table import PairTable
 from pipeline.network.embedding import choose_device
-from pipeline.ranking.evidence import read_evidence, read_neighbours, read_ranking
+from pipeline.ranking.evidence import read_evidence, read_ranking
+from pipeline.ranking.prediction import answer_recognition, vote_landmarks
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.recipe import STEPS, Evidence
-from pipeline.ranking.recognition import Recognition, recognise, weigh_votes
-from pipeline.ranking.voting import Votes, neighbour_labels, soft_vote
+from pipeline.ranking.recipe import Evidence, apply_step
+from pipeline.ranking.recognition import Recognition
+from pipeline.ranking.voting import Votes
 from pipeline.runner import DEFAULT_CONFIG, Pipeline, load_stages
+from pipeline.sections import VoteSettings
 
-TRAIN_PAIRS = "08_verify_matches/test_train"
 LAST_READ = 9  # stage
 
 
@@ -74,10 +73,9 @@ class Run:
         """The table of a split of stage 01."""
         return pd.read_parquet(self.find(f"01_prepare_data:{split}.parquet"))
 
-    def train_lists(self, split: str) -> tuple[Neighbours, np.ndarray]:
-        """The nearest train photographs of a split, and their landmarks (Q, k)."""
-        near = read_neighbours(self.find, f"{split}_train")
-        return near, neighbour_labels(near.rows, self.table("train")["landmark"].to_numpy())
+    def landmarks(self) -> np.ndarray:
+        """The landmark of every train photograph, (N,)."""
+        return self.table("train")["landmark"].to_numpy()
 
     def list_ids(self) -> tuple[list[str], list[str]]:
         """The ids of the test photographs by row, and of those rejected."""
@@ -93,11 +91,10 @@ class Retrieval:
         chosen = None if device.type == "cpu" else str(device)
         self.evidence = read_evidence(run.find, run.config, list(steps), chosen)
         self.neighbours = read_ranking(run.find, len(self.evidence.index_votes.labels))
-        lists = {split: run.train_lists(split) for split in ("test", "index")}
+        landmarks = run.landmarks()
 
-        def vote(split: str, votes: int) -> Votes:
-            near, labels = lists[split]
-            return soft_vote(near.similarities, labels, votes)
+        def vote(split: str, settings: VoteSettings) -> Votes:
+            return vote_landmarks(run.find, settings, split, landmarks)
 
         self._vote = cache(vote)
 
@@ -106,37 +103,19 @@ class Retrieval:
         a tuned setting run once."""
         tuned = {step for knob in RETRIEVAL for step in knob.steps}
         first = next((place for place, step in enumerate(steps) if step in tuned), len(steps))
-        start = self._apply(config, steps[:first], self.neighbours)
-        return lambda changed: self._apply(changed, steps[first:], start).top(changed.rerank.top_k).rows
+        start = self._apply(config, steps[:first], self.neighbours, self.evidence)
+        return lambda changed: self._apply(changed, steps[first:], *start)[0].top(changed.rerank.top_k).rows
 
-    def _apply(self, config: Config, steps: Sequence[str], ranking: Ranking) -> Ranking:
-        known: Evidence = replace(
-            self.evidence, settings=config.rerank, verify=config.verify,
-            query_votes=self._vote("test", config.vote.votes), index_votes=self._vote("index", config.vote.votes),
-        )  # fmt: skip
+    def _apply(
+        self, config: Config, steps: Sequence[str], ranking: Ranking, known: Evidence
+    ) -> tuple[Ranking, Evidence]:
+        query_votes, index_votes = (self._vote(split, config.vote) for split in ("test", "index"))
+        known = replace(
+            known, settings=config.rerank, verify=config.verify, query_votes=query_votes, index_votes=index_votes
+        )
         for step in steps:
-            ranking = STEPS[step](ranking, known)
-        return ranking
-
-
-class Recognising:
-    """Recognition answers from a run's lists under any settings."""
-
-    def __init__(self, run: Run):
-        self._near, self._labels = run.train_lists("test")
-        self._run = run
-
-    @cached_property
-    def inliers(self) -> np.ndarray:
-        """(Q, k) of each test photograph and its neighbours."""
-        return PairTable.read(self._run.find(f"{TRAIN_PAIRS}:pairs.parquet")).look_up(self._near.rows)
-
-    def answer(self, config: Config) -> Recognition:
-        """What stage 09 would answer."""
-        own, weights = config.recognition, self._near.similarities
-        if own.max_inliers:
-            weights = weigh_votes(weights, self.inliers, own.max_inliers)
-        return recognise(weights, self._labels, votes=own.votes, ban_above=own.ban_above)
+            ranking, known = apply_step(step, ranking, known)
+        return ranking, known
 
 
 # ---- The report -----------------------------------------------------------------------------------------------------
@@ -229,9 +208,15 @@ def work(asked: argparse.Namespace) -> None:
 
     path = root / config.data.recognition_solution
     halves = choose_halves(read_recognition_parts(path, *ids), path)
-    compared = config.recognition.max_inliers or run.has(TRAIN_PAIRS)
-    knobs = [knob for knob in RECOGNITION if compared or knob.key != "recognition.max_inliers"]
-    question = Question("recognition, GAP", Recognising(run).answer, score_gap, halves)
+    needs = {
+        "recognition.max_inliers": ["08_verify_matches/test_train"],
+        "recognition.head_power": [f"04_train_final/{name}" for name in config.models],
+    }
+    knobs = [knob for knob in RECOGNITION if all(run.has(artifact) for artifact in needs.get(knob.key, []))]
+    landmarks = run.landmarks()
+    question = Question(
+        "recognition, GAP", lambda changed: answer_recognition(run.find, changed, landmarks), score_gap, halves
+    )
     print(report(question, config, list_choices(config, knobs)))
 
 

@@ -35,7 +35,7 @@ def predict_landmarks(context: Context) -> None:
 
     landmarks = pd.read_parquet(context.input("01_prepare_data:train.parquet"))["landmark"].to_numpy()
     for split in ("index", "test"):
-        votes = vote_landmarks(context.input, context.config, split, landmarks)
+        votes = vote_landmarks(context.input, context.config.vote, split, landmarks)
         pd.DataFrame(votes._asdict()).to_parquet(context.folder / f"{split}.parquet", index=False)
         voted = votes.labels >= 0
         context.facts[split] = {"photographs": len(voted), "with_landmark": int(voted.sum())}

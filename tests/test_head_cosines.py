@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.network.cosine_softmax import CosineSoftmax
+from pipeline.network.heads import KINDS, build_head
 from pipeline.ranking import head_cosines as module
 from pipeline.ranking.head_cosines import head_cosines, join_head_cosines
 
@@ -40,10 +40,11 @@ def test_gathered_cosines_equal_one_pair_at_a_time(centres, count, k, classes, m
         np.testing.assert_allclose(found, naive(descriptors, directions, landmark_ids, labels), atol=1e-6)
 
 
-def test_they_are_the_cosines_by_which_the_head_learns():
-    head = CosineSoftmax(dims=5, classes=4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_are_the_cosines_by_which_a_head_learns(kind):
+    head = build_head(kind, dims=5, classes=4)
     descriptors = draw_unit(np.random.default_rng(0), 3, 5)
-    every = head.cosines(torch.from_numpy(descriptors)).detach().numpy()
+    every = head.class_cosines(torch.from_numpy(descriptors)).detach().numpy()
     ids = np.array([2, 5, 9, 30])
     found = head_cosines(descriptors, head.weight.detach().numpy(), ids, np.tile(ids, (3, 1)))
     np.testing.assert_allclose(found, every, atol=1e-6)

@@ -99,14 +99,11 @@ def test_cosines_with_a_fixed_scale_are_the_normalised_softmax_of_pytorch_metric
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("batch", "classes"), [(0, 4), (1, 1), (5, 2), (6, C)])
-def test_cosines_of_classes_and_of_pairs_are_the_naive_ones(kind, batch, classes):
+def test_cosines_of_classes_are_the_naive_ones(kind, batch, classes):
     torch.manual_seed(2)
     head, descriptors = build_head(kind, D, classes, sub_centres=K), torch.randn(batch, D) * 10.0
     expected = naive_cosines(head, descriptors).view(batch, classes)
     torch.testing.assert_close(head.class_cosines(descriptors).double(), expected, rtol=1e-5, atol=1e-6)
-    asked = torch.randint(0, classes, (batch,))
-    pairs = head.pair_cosines(descriptors, asked)
-    torch.testing.assert_close(pairs.double(), expected[torch.arange(batch), asked], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,10 +112,8 @@ def test_heads_compute_in_float32_inside_autocast(kind):
     descriptors, targets = random_batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, cosines = head(descriptors, targets), head.class_cosines(descriptors)
-        pairs = head.pair_cosines(descriptors, targets)
-    assert logits.dtype == cosines.dtype == pairs.dtype == torch.float32
+    assert logits.dtype == cosines.dtype == torch.float32
     assert torch.equal(logits, head(descriptors, targets)) and torch.equal(cosines, head.class_cosines(descriptors))
-    assert torch.equal(pairs, head.pair_cosines(descriptors, targets))
 
 
 @pytest.mark.parametrize("kind", KINDS)

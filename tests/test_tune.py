@@ -10,14 +10,15 @@ from planted import planted_landmarks
 from pydantic import ValidationError
 
 from benchmarks.knobs import RECOGNITION, RETRIEVAL, list_choices, read_values, tune, with_values
-from benchmarks.tune import Question, Recognising, Retrieval, Run, choose_halves, report, score_gap, score_map, work
+from benchmarks.tune import Question, Retrieval, Run, choose_halves, report, score_gap, score_map, work
 from pipeline.artifacts import Recipe, build
 from pipeline.competition.evaluation import Part
 from pipeline.competition.metrics import Truth
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.matching.knn import search_exact
-from pipeline.ranking.evidence import read_evidence, read_ranking
+from pipeline.ranking.evidence import read_evidence, read_neighbours, read_ranking
+from pipeline.ranking.prediction import answer_recognition
 from pipeline.ranking.recipe import run_recipe
 from pipeline.ranking.recognition import Recognition
 from pipeline.ranking.voting import neighbour_labels, soft_vote
@@ -96,9 +97,12 @@ def test_every_tunable_setting_is_in_the_configuration_and_can_be_changed(config
 def test_a_recipe_tunes_what_its_steps_read_with_no_more_votes_than_there_are_neighbours(configure):
     config = configure("search.train_k=5")
     assert list_choices(config, RETRIEVAL, ["knn", "superglobal"]) == {}
-    assert list_choices(config, RETRIEVAL, ["knn", "sort"]) == {"vote.votes": [1, 2, 3, 5]}
+    assert list_choices(config, RETRIEVAL, ["knn", "sort"]) == {
+        "vote.votes": [1, 2, 3, 5],
+        "vote.sharpness": [1.0, 2.0, 3.0, 5.0, 10.0, 15.0],
+    }
     assert set(list_choices(config, RETRIEVAL, ["knn", "soft"])) == {
-        "vote.votes", "rerank.soft.bonus", "rerank.soft.penalty",
+        "vote.votes", "vote.sharpness", "rerank.soft.bonus", "rerank.soft.penalty",
     }  # fmt: skip
     assert list_choices(config, RECOGNITION)["recognition.max_inliers"] == [0]  # no local features to compare
 
@@ -197,18 +201,20 @@ def test_a_tuned_recipe_lists_what_run_recipe_lists_under_the_same_settings(plan
 
 def test_recognition_weighs_votes_by_the_inliers_that_the_run_has(planted, configure, save):
     weighed = configure("models.cnn.local=true", "recognition.max_inliers=20", "recognition.votes=5")
+    run = Run(planted)
     with pytest.raises(PipelineError, match="the run has no 08_verify_matches/test_train"):
-        Recognising(Run(weighed)).answer(weighed)
-    near, labels = Run(planted).train_lists("test")
+        answer_recognition(run.find, weighed, run.landmarks())
+    near = read_neighbours(run.find, "test_train")
+    labels = neighbour_labels(near.rows, run.landmarks())
     inliers = np.random.default_rng(0).integers(0, 40, near.rows.shape)
     queries = np.arange(len(near.rows)).repeat(near.rows.shape[1])
     pairs = pd.DataFrame({"query": queries, "row": near.rows.ravel(), "inliers": inliers.ravel()})
     save("08_verify_matches/test_train", pairs=pairs)
-    answer = Recognising(Run(weighed)).answer(weighed)
+    answer = answer_recognition(run.find, weighed, run.landmarks())
     naive = soft_vote(near.similarities + np.minimum(inliers, 20).astype(np.float32) / 20, labels, 5)
     assert (answer.labels == naive.labels).all()
     np.testing.assert_allclose(answer.scores, naive.confidences, atol=1e-5)
-    assert (answer.labels != Recognising(Run(planted)).answer(planted).labels).any()
+    assert (answer.labels != answer_recognition(run.find, planted, run.landmarks()).labels).any()
 
 
 def test_a_finished_run_is_tuned_and_left_as_it_is(planted, tmp_path, capsys):

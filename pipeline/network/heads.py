@@ -44,12 +44,6 @@ class Head(nn.Module):
                 return cosines
             return cosines.view(-1, self.classes, self.sub_centres).amax(dim=2)
 
-    def pair_cosines(self, descriptors: Tensor, classes: Tensor) -> Tensor:
-        """(P,) cosine of descriptor i, a row of (P, D), to classes[i] of (P,) int64. Memory: O(P * K * D)."""
-        with torch.autocast(descriptors.device.type, enabled=False):
-            directions = F.normalize(self._centres()[classes].float(), dim=-1)
-            return (directions * F.normalize(descriptors.float())[:, None]).sum(dim=2).amax(dim=1)
-
     def scores(self, descriptors: Tensor) -> Tensor:
         """(B, D) descriptors  ->  (B, C) float32, in float32 inside autocast too."""
         return self.class_cosines(descriptors)

@@ -16,14 +16,14 @@ from pipeline.ranking.head_cosines import head_cosines, join_head_cosines
 from pipeline.ranking.non_landmarks import gather_likeness, mean_similarities, penalise_neighbours
 from pipeline.ranking.recognition import Recognition, Weights, raise_votes, recognise, weigh_by_head, weigh_votes
 from pipeline.ranking.voting import Floats, Labels, Votes, neighbour_labels, sharpen, soft_vote, vote_with_inliers
-from pipeline.sections import NON_LANDMARK
+from pipeline.sections import NON_LANDMARK, VoteSettings
 
 PAIRS = "08_verify_matches/test_train:pairs.parquet"
 
 
-def vote_landmarks(find: Find, config: Config, split: str, landmarks: Labels) -> Votes:
+def vote_landmarks(find: Find, settings: VoteSettings, split: str, landmarks: Labels) -> Votes:
     """The landmark of each photograph of index or test for the ranking steps. landmarks: of train, (N,)."""
-    near, settings = read_neighbours(find, f"{split}_train"), config.vote
+    near = read_neighbours(find, f"{split}_train")
     labels = neighbour_labels(near.rows, landmarks)
     if split != "test" or not settings.max_inliers:  # index photographs are compared with nothing
         return soft_vote(near.similarities, labels, settings.votes, settings.sharpness)

@@ -200,9 +200,13 @@ def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) ->
     ranking, known = neighbours, evidence
     for step in steps:
         start = time.perf_counter()
-        if step in MOVES:
-            known = MOVES[step](ranking, known)
-            ranking = search_again(_queries(known), _index(known), ranking.rows.shape[1], known.device)
-        else:
-            ranking = STEPS[step](ranking, known)
+        ranking, known = apply_step(step, ranking, known)
         yield Done(step, ranking.top(evidence.settings.top_k), time.perf_counter() - start)
+
+
+def apply_step(step: str, ranking: Ranking, known: Evidence) -> tuple[Ranking, Evidence]:
+    """The ranking after one step, and what the steps behind it know."""
+    if step not in MOVES:
+        return STEPS[step](ranking, known), known
+    known = MOVES[step](ranking, known)
+    return search_again(_queries(known), _index(known), ranking.rows.shape[1], known.device), known
