@@ -78,9 +78,10 @@ def count_neighbours(config: Config, queries: str, base: str) -> int:
 def fit(context: Context) -> None:
     """Write mean.npy, projection.npy and explained.npy."""
     config, train = context.config, open_joined(context.input, context.config, "train")
-    share = write_whitening(context.folder, train, config.search).explained
-    context.facts |= {"rows": len(train), "dims": train.shape[1], "explained": share}
-    log.info("%d of %d components hold %.1f %% of the variance", config.search.whiten_dims, train.shape[1], 100 * share)
+    whitening = write_whitening(context.folder, train, config.search)
+    kept, share = whitening.projection.shape[1], whitening.explained
+    context.facts |= {"rows": len(train), "dims": kept, "explained": share}
+    log.info("%d of %d components hold %.1f %% of the variance", kept, train.shape[1], 100 * share)
 
 
 def whiten(context: Context, split: str) -> None:

@@ -52,12 +52,12 @@ def open_joined(find: Find, config: Config, split: str) -> JoinedDescriptors:
 def write_whitening(folder: Path, train: JoinedDescriptors, settings: SearchSettings) -> Whitening:
     """Fit on the train photographs; also written, as mean.npy, projection.npy and explained.npy, float64.
 
-    Raises PipelineError where so many components cannot be had of them.
+    Raises PipelineError where it cannot be fitted.
     """
     try:
         whitening = fit_whitening(train, settings.whiten_dims, settings.whiten_power)
     except ValueError as error:
-        hint = "set search.whiten_dims to no more than can be had, 0 to search without, or add train photographs"
+        hint = "set search.whiten_dims = 0 to search without, or add train photographs"
         raise PipelineError(
             f"the whitening cannot be fitted on {len(train)} train photographs: {error}",
             f"search.whiten_dims = {settings.whiten_dims}", hint,

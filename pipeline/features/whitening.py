@@ -51,28 +51,33 @@ class Whitening(NamedTuple):
 
 
 def fit_whitening(vectors: Rows, dims: int, power: float = 0.5, block_rows: int = BLOCK_ROWS) -> Whitening:
-    """The first `dims` principal components of the vectors (N, D), each scaled by its variance to the -`power`.
+    """The first principal components of the vectors (N, D), each scaled by its variance to the -`power`.
+
+    dims: how many components; fewer where the vectors have fewer, at most min(N - 1, D).
 
     power 1/2 = whitening: every component has variance 1 over these vectors. power 0 = plain PCA. Between them the
     components are evened out in part. The variance is that of a sample: divided by N - 1. The greatest entry of a
     component is positive, so that a fit repeats.
 
     The vectors are read twice, block by block. O(N D^2 + D^3) time; O(D^2 + block D) memory.
-    Raises ValueError for fewer than two vectors, for numbers that are not finite, for a power outside [0, 1/2] and for
-    more components than the vectors have, saying how many those are.
+    Raises ValueError for fewer than two vectors, for numbers that are not finite, for vectors that are all the same,
+    for a power outside [0, 1/2] and for dims below 1.
     """
     count = len(vectors)
     if count < 2:
         raise ValueError(f"whitening is fitted on two vectors or more, not on {count}")
+    if dims < 1:
+        raise ValueError(f"dims={dims}; at least 1 is needed")
     if not 0.0 <= power <= 0.5:
         raise ValueError(f"power={power} is outside [0, 1/2]")
     mean = sum(block.sum(axis=0) for block in _blocks(vectors, block_rows)) / count
     variances, components = _principal_components(vectors, mean, block_rows)
     possible = int((variances > RANK_TOLERANCE * variances[0]).sum())
-    if not 1 <= dims <= possible:
-        raise ValueError(f"dims={dims}: {count} vectors of {vectors.shape[1]} numbers have 1 to {possible} components")
-    projection = components[:, :dims] * variances[:dims] ** -power
-    return Whitening(mean, projection, float(variances[:dims].sum() / variances.sum()))
+    if not possible:
+        raise ValueError(f"{count} vectors that are all the same have no direction in which they vary")
+    kept = slice(min(dims, possible))
+    projection = components[:, kept] * variances[kept] ** -power
+    return Whitening(mean, projection, float(variances[kept].sum() / variances.sum()))
 
 
 def _principal_components(vectors: Rows, mean: Doubles, block_rows: int) -> tuple[Doubles, Doubles]:
