@@ -48,11 +48,10 @@ def test_a_network_comes_back_as_it_was_saved(folder, network):
 COUNTS = np.array([1, 16, 81, 256])
 
 
-@pytest.mark.parametrize("head", get_args(HeadName))
-@pytest.mark.parametrize("min_margin", [None, 0.1])
+@pytest.mark.parametrize(
+    ("head", "min_margin"), [(head, None) for head in get_args(HeadName)] + [(head, 0.1) for head in HAVE_MARGIN]
+)
 def test_every_head_comes_back_with_its_scale_and_its_margins(tmp_path, head, min_margin):
-    if min_margin is not None and head not in HAVE_MARGIN:
-        return
     phase = PhaseSettings(head=head, min_margin=min_margin, sub_centres=2, scale=20.0)
     network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, counts=COUNTS)
     descriptors, targets = torch.randn(5, 16), torch.tensor([0, 1, 2, 3, 3])
