@@ -153,7 +153,7 @@ class SearchSettings(Settings):
     factory: str = "Flat"  # Flat = exact; any other faiss index_factory string
     probes: Positive = 16  # lists visited, for factories with inverted lists
     whiten_dims: Count = 0  # components that PCA, fitted on train, leaves of the joined descriptors at most; 0 = off
-    whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = 0.5  # of the variances: 0.5 = whitening, 0 = plain PCA
+    whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = 0.25  # of the variances: 0.5 evens all out, 0 = plain PCA
 
 
 class LocalSettings(Settings):

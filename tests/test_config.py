@@ -151,7 +151,7 @@ def test_more_comparisons_than_neighbours_are_refused_where_there_are_comparison
 
 def test_whitening_to_more_components_than_the_models_have_dims_is_refused(toml):
     two = toml("[models.a]\ndims = 48\n[models.b]\ndims = 16\n")
-    assert load_config(two, ["search.whiten_dims=64"]).search.whiten_power == 0.5
+    assert load_config(two, ["search.whiten_dims=64"]).search.whiten_power == 0.25
     with pytest.raises(PipelineError, match=r"search\.whiten_dims = 65 is more than the 64 dims of all models"):
         load_config(two, ["search.whiten_dims=65"])
     with pytest.raises(PipelineError, match=r"search\.whiten_power"):
