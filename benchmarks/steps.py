@@ -1,0 +1,104 @@
+"""Every ranking step alone on a large synthetic index: seconds, queries a second, and the memory that it adds.
+
+    python -m benchmarks.steps                                 1,000 queries, 100,000 index images
+    python -m benchmarks.steps --queries 5000 --steps soft,dba
+
+Each step runs in a process of its own, so that its peak is its own. There is no rival here: what is shown is that no
+step needs the N x N products of the index (40 GB for 100,000 images).
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from pipeline.matching.knn import search_exact
+from pipeline.matching.pair_table import PairTable
+from pipeline.ranking.ranking import Ranking
+from pipeline.ranking.recipe import Evidence, TrainNeighbours, run_recipe
+from pipeline.ranking.voting import neighbour_labels, soft_vote
+from pipeline.sections import Step
+
+STEPS = [step for step in get_args(Step) if step != "knn"]
+LISTED, TRAIN_K, GRAPH_K, VIEWS, NOISE = 100, 10, 50, 20, 1.2
+
+
+def scatter(random: np.random.Generator, centres: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(N, D) float32 unit vectors about the centres of their landmarks."""
+    vectors = centres[landmarks] + NOISE * random.standard_normal((len(landmarks), centres.shape[1])) / 8
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_world(queries: int, images: int, dims: int, seed: int = 0) -> tuple[Ranking, Evidence]:
+    """Lists and all evidence: landmarks of 20 index images each, a train set of the same size, inliers by chance."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((max(1, images // VIEWS), dims)) / np.sqrt(dims)
+    owner = {"index": images, "train": images, "test": queries}
+    landmarks = {split: random.integers(0, len(centres), count) for split, count in owner.items()}
+    vectors = {split: scatter(random, centres, owner) for split, owner in landmarks.items()}
+    found = search_exact(vectors["test"], vectors["index"], LISTED)
+    graph = search_exact(vectors["index"], vectors["index"], GRAPH_K, exclude=np.arange(images))
+    train = []
+    for split in ("test", "index"):
+        near = search_exact(vectors[split], vectors["train"], TRAIN_K)
+        train.append(TrainNeighbours(near.similarities, neighbour_labels(near.rows, landmarks["train"])))
+    query_votes, index_votes = (soft_vote(*near) for near in train)
+    inliers = random.integers(0, 40, found.rows.size)
+    pairs = PairTable(np.repeat(np.arange(queries), LISTED), found.rows.ravel(), inliers)
+    evidence = Evidence(
+        query_votes, index_votes, pairs=pairs, queries=vectors["test"], index=vectors["index"], graph=graph,
+        query_train=train[0], index_train=train[1], landmarks=np.arange(len(centres)),
+    )  # fmt: skip
+    return Ranking(found.rows, found.similarities, images), evidence
+
+
+def measure(step: str, ranking: Ranking, evidence: Evidence) -> tuple[float, float]:
+    """Seconds of the step, and by how many MB the process has grown at its peak (as Linux tells it)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
+    before = read_peak_mb()
+    begun = time.perf_counter()
+    *_, done = run_recipe(["knn", step], ranking, evidence)
+    seconds = time.perf_counter() - begun
+    assert done.ranking.lengths.min() > 0
+    return seconds, read_peak_mb() - before
+
+
+def read_peak_mb() -> float:
+    """The most memory that this process has held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def answer(step: str, ranking: Ranking, evidence: Evidence, answers: Connection) -> None:
+    """Send what `measure` gives."""
+    answers.send(measure(step, ranking, evidence))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=1_000)
+    parser.add_argument("--index", type=int, default=100_000, help="index images, and as many train photographs")
+    parser.add_argument("--dims", type=int, default=128)
+    parser.add_argument("--steps", default=",".join(STEPS), help="default: %(default)s")
+    asked = parser.parse_args()
+    print(f"{asked.queries} queries, {asked.index} index images, {asked.dims} dimensions, lists of {LISTED}")
+    world = make_world(asked.queries, asked.index, asked.dims)
+    context = multiprocessing.get_context("spawn")
+    for step in asked.steps.split(","):
+        answers, sender = context.Pipe(duplex=False)
+        process = context.Process(target=answer, args=(step, *world, sender))
+        process.start()
+        sender.close()
+        seconds, megabytes = answers.recv()
+        process.join()
+        print(f"{step:16} {seconds:8.2f} s  {asked.queries / seconds:10.0f} queries/s  {megabytes:8.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
