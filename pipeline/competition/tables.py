@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,10 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels o
 
 @dataclass(frozen=True)
 class Split:
-    """The photographs of one split: ids, paths relative to the data folder, and in train the landmark of each."""
+    """The photographs of one split: ids, paths, and in train the landmark of each.
+
+    Paths are relative to the data folder, or absolute where the photographs lie elsewhere.
+    """
 
     ids: list[str]
     paths: list[str]
@@ -48,17 +51,19 @@ class Dataset:
     landmark_names: dict[int, str] = field(default_factory=dict)
 
 
-def read_gldv2(root: Path, layout: str = "auto") -> Dataset:
+def read_gldv2(root: Path, layout: str = "auto", splits: Sequence[str] = SPLITS) -> Dataset:
     """The dataset in GLDv2's format below `root`. layout: nested (a/b/c/abc….jpg), flat (abc….jpg) or auto.
+
+    splits: those that are read, train among them; boxes of the photographs of others are left alone.
 
     Raises PipelineError with file and line for repeated ids, an id in two splits, ids that are no file names,
     landmarks that are no numbers, boxes that are none, and clean lists that disagree with train.csv.
     """
     _require_folder(root)
     boxes = _read_boxes(root / BOXES)
-    splits: dict[str, Split] = {}
+    read: dict[str, Split] = {}
     seen: dict[str, str] = {}
-    for name in SPLITS:
+    for name in splits:
         columns = ("id", "landmark_id") if name == "train" else ("id",)
         ids: list[str] = []
         landmarks: list[int] = []
@@ -75,10 +80,10 @@ def read_gldv2(root: Path, layout: str = "auto") -> Dataset:
             else [f"{name}/{image_id}.jpg" for image_id in ids]
         )
         own = {image_id: boxes.pop(image_id) for image_id in ids if image_id in boxes}
-        splits[name] = Split(ids, paths, landmarks if name == "train" else None, own)
-    if boxes:
+        read[name] = Split(ids, paths, landmarks if name == "train" else None, own)
+    if boxes and set(splits) == set(SPLITS):
         raise PipelineError(f"a box for {next(iter(boxes))}, which no table lists", root / BOXES, "correct the id")
-    return Dataset(splits, _read_clean_list(root / CLEAN_LIST, splits["train"]))
+    return Dataset(read, _read_clean_list(root / CLEAN_LIST, read["train"]))
 
 
 def read_folders(root: Path) -> Dataset:
@@ -135,10 +140,28 @@ def digest_sources(root: Path, source: str) -> dict[str, str]:
             digests[name] = hash_file(root / name) if (root / name).is_file() else "missing"
     for split in SPLITS:
         listing = hashlib.sha256()
-        for path, size in _walk(root / split):
+        for path, size in walk_files(root / split):
             listing.update(f"{path} {size}\n".encode(errors="surrogateescape"))
         digests[f"{split}/"] = listing.hexdigest()
     return digests
+
+
+def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Every file below `folder`, as (path below it, bytes), in a fixed order. Links to folders are followed."""
+    stack = [""]
+    while stack:
+        below = stack.pop()
+        try:
+            with os.scandir(folder / below) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in listed:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if entry.is_dir():
+                stack.append(path)
+            else:
+                yield path, _size(entry)
 
 
 def _require_folder(root: Path) -> None:
@@ -221,7 +244,7 @@ def _list_photographs(root: Path, split: str) -> list[str]:
         raise PipelineError(
             f"no folder {split}/", root, "plain folders are train/<landmark>/, index/ and test/ (README.md)"
         )
-    paths = [path for path, _ in _walk(root / split)]
+    paths = [path for path, _ in walk_files(root / split)]
     return [f"{split}/{path}" for path in paths if path.lower().endswith(SUFFIXES)]
 
 
@@ -244,24 +267,6 @@ def _name_photograph(path: str, owner: dict[str, str], root: Path) -> str:
         raise PipelineError(f"{path} and {owner[image_id]} both get the id {image_id}", root, "rename one of them")
     owner[image_id] = path
     return image_id
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Every file below `folder`, as (path below it, bytes), in a fixed order. Links to folders are followed."""
-    stack = [""]
-    while stack:
-        below = stack.pop()
-        try:
-            with os.scandir(folder / below) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in listed:
-            path = f"{below}/{entry.name}" if below else entry.name
-            if entry.is_dir():
-                stack.append(path)
-            else:
-                yield path, _size(entry)
 
 
 def _size(entry: os.DirEntry[str]) -> int:
