@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
+from pipeline.competition.benchmark_metrics import mark_junk
+from pipeline.competition.metrics import Truth
 from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.diffusion import build_affinity, diffusion_step
@@ -40,7 +42,8 @@ class Evidence:
 
     votes: landmarks and confidences by soft voting. train: the neighbours that they come from; landmarks: all labels
     there, ascending. queries (Q, D), index (N, D): unit vectors. graph: the neighbours of the index in itself. pairs:
-    the inliers of compared pairs.
+    the inliers of compared pairs. junk: index rows that a query's list must not hold after any step, nor a step read
+    from it: the benchmarks that have such images take them out before anything is re-ranked.
     """
 
     query_votes: Votes
@@ -54,6 +57,7 @@ class Evidence:
     query_train: TrainNeighbours | None = None
     index_train: TrainNeighbours | None = None
     landmarks: Labels | None = None
+    junk: Truth | None = None
     device: str | None = None
 
     @cached_property
@@ -129,7 +133,7 @@ def _diffusion(ranking: Ranking, known: Evidence) -> Ranking:
 
 def _traverse(ranking: Ranking, known: Evidence) -> Ranking:
     own = known.settings.graph_traversal
-    return traverse_graph(ranking, _graph(known), **own.model_dump(), top_k=ranking.rows.shape[1])
+    return traverse_graph(ranking, _graph(known), **own.model_dump(), top_k=ranking.rows.shape[1], barred=known.junk)
 
 
 def _k_reciprocal(ranking: Ranking, known: Evidence) -> Ranking:
@@ -180,11 +184,14 @@ class Done(NamedTuple):
 def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) -> Iterator[Done]:
     """Every step in turn, starting from the nearest neighbours.
 
-    A step gets the whole lists of the one before it, also where they are longer than top_k. Raises ValueError where the
-    evidence lacks what a step needs.
+    A step gets the whole lists of the one before it, also where they are longer than top_k, and never junk: what a step
+    that searches again brings back is taken out behind it. Raises ValueError where the evidence lacks what a step
+    needs.
     """
     ranking = neighbours
     for step in steps:
         start = time.perf_counter()
         ranking = STEPS[step](ranking, evidence)
+        if evidence.junk is not None:
+            ranking = ranking.without(mark_junk(ranking.rows, evidence.junk))
         yield Done(step, ranking.top(evidence.settings.top_k), time.perf_counter() - start)
