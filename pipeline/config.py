@@ -10,7 +10,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.sections import (
+    LIST_LENGTH,
     NEEDS_GRAPH,
+    NEEDS_LABELS,
     NEEDS_TRAIN_NEIGHBOURS,
     NON_LANDMARK,
     CleanSettings,
@@ -99,6 +101,36 @@ class Config(Settings):
         if asked > known:
             raise ValueError(f"search.whiten_dims = {asked} is more than the {known} dims of all models together")
         return self
+
+    @model_validator(mode="after")
+    def _check_data(self) -> Config:
+        data = self.data
+        if not data.is_benchmark:
+            if data.train_root or data.distractors or data.ground_truth:
+                raise ValueError(f"data.source = {data.source} takes no ground_truth, train_root or distractors")
+            if self.rerank.top_k > LIST_LENGTH:
+                raise ValueError(f"rerank.top_k = {self.rerank.top_k}: a submission holds {LIST_LENGTH} images a query")
+        if data.is_benchmark and self.recognition.non_landmarks:
+            raise ValueError(f"data.source = {data.source} asks nothing of recognition: no recognition.non_landmarks")
+        if not data.has_train:
+            self._refuse_labels()
+        return self
+
+    def _refuse_labels(self) -> None:
+        """ValueError that names what asks for labelled photographs, of which there are none."""
+        asking = [
+            f"the step {step} of the recipe {name}"
+            for name, steps in self.rerank.recipes.items()
+            for step in steps
+            if step in NEEDS_LABELS or (step == "dba" and self.rerank.dba.supervised)
+        ]
+        asking += ["recognition.max_inliers"] * (self.recognition.max_inliers > 0)
+        asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0)
+        asking += [f"clean.source = {self.clean.source}"] * (self.clean.source in ("verify", "given"))
+        asking += [f"training models.{name}" for name, model in self.models.items() if model.trained is None]
+        if asking:
+            hint = ", or give models.<name>.trained" if asking[0].startswith("training") else ""
+            raise ValueError(f"{asking[0]} needs a labelled train set: set data.train_root to one{hint}")
 
     @model_validator(mode="after")
     def _check_votes(self) -> Config:

@@ -136,6 +136,8 @@ class Pipeline:
 
     def run_stage(self, stage: Stage, force: bool = False) -> None:
         """Make what is stale of `stage`, or all (`force`); refuse when what it reads is missing or stale itself."""
+        if not self.tasks[stage.name]:
+            log.info("%s has nothing to do with these settings", stage.name)
         for task in self.tasks[stage.name]:
             reasons = ["forced"] if force else self._explain_task(stage, task)
             if not reasons:

@@ -26,7 +26,10 @@ READS_SIMILARITIES = ("soft", "label_score", "diffusion", "graph_traversal")  # 
 ADDS_OTHER_SCORES = ("insert", "label_vector", "graph_traversal")  # … what adds images with other scores to them
 NEEDS_DESCRIPTORS = ("soft", "label_score", "aqe", "alpha_qe", "dba", "k_reciprocal", "superglobal")
 NEEDS_TRAIN_NEIGHBOURS = ("label_vector", "label_score")
+NEEDS_LABELS = ("sort", "insert", "soft", "label_vector", "label_score")  # of a train set
 NEEDS_GRAPH = ("dba", "diffusion", "graph_traversal")  # neighbours of the index in itself
+BENCHMARKS = ("revisited", "holidays")  # sources with judgements of pairs instead of a competition's rules
+LIST_LENGTH = 100  # images that a competition takes for a query
 
 
 class Settings(BaseModel):
@@ -38,7 +41,7 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Where the photographs are and what is accepted as one."""
 
-    source: Literal["gldv2", "folders", "demo"] = "gldv2"
+    source: Literal["gldv2", "folders", "demo", "revisited", "holidays"] = "gldv2"
     root: Path = Path("data/gldv2")
     layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto looks at the first ids
     max_bad_fraction: Fraction = 0.01  # of a split; more unreadable files than this stop stage 01
@@ -48,6 +51,31 @@ class DataSettings(Settings):
     max_pixels: Positive = 100_000_000  # width x height; a larger picture is refused before it is decoded
     retrieval_solution: str = "retrieval_solution.csv"  # in root; without it stage 12 reports counts alone
     recognition_solution: str = "recognition_solution.csv"
+    ground_truth: str = ""  # revisited: its file in root; empty: the only gnd_*.pkl there
+    train_root: Path | None = None  # benchmarks: a labelled train set, in GLDv2's format
+    distractors: Path | None = None  # benchmarks: a folder of further photographs behind the database, as R1M
+
+    @property
+    def is_benchmark(self) -> bool:
+        """Whether photographs are judged pair by pair, in setups of their own, and nothing is handed in."""
+        return self.source in BENCHMARKS
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there are labelled photographs."""
+        return not self.is_benchmark or self.train_root is not None
+
+    @property
+    def clean_root(self) -> Path | None:
+        """Where a clean list would lie beside its train set."""
+        return self.train_root if self.is_benchmark else self.root
+
+    @property
+    def prepare_settings(self) -> dict[str, Any]:
+        """What of this changes the tables of stage 01: not where things are, nor what only stage 12 reads."""
+        elsewhere = {"root", "retrieval_solution", "recognition_solution"}
+        own = {"ground_truth", "train_root", "distractors"} if not self.is_benchmark else set()
+        return self.model_dump(mode="json", exclude=elsewhere | own)
 
 
 class DemoSettings(Settings):
@@ -124,9 +152,15 @@ class ModelSettings(Settings):
     gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # of gem: where the learnable exponent starts
     dims: Annotated[int, Field(ge=2)] = 512
     local: bool = True  # DELG's branch for local features, trained along
+    trained: Path | None = None  # a network trained elsewhere, outputs/<run>/04_train_final/<model>; nothing is trained
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
     base: PhaseSettings = PhaseSettings()
     final: PhaseSettings = PhaseSettings()
+
+    @property
+    def architecture_settings(self) -> dict[str, Any]:
+        """What a network trained elsewhere is held against."""
+        return self.model_dump(include={"backbone", "pooling", "dims", "local"})
 
     @property
     def weights_file(self) -> Path | None:
@@ -138,10 +172,17 @@ class ExtractSettings(Settings):
     """Global descriptors."""
 
     template: Template = "L2"
+    max_side_px: Annotated[int, Field(ge=0, le=4096)] = 0  # above 0: of a photograph at scale 1, in place of template
     scales: Annotated[list[Scale], Field(min_length=1)] = [0.75, 1.0, 1.25]
     batch_size: Positive = 16
     shard_rows: Positive = 4096  # what a kill can cost at most
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def descriptor_settings(self) -> dict[str, Any]:
+        """What of this changes the descriptors."""
+        unused = {"template"} if self.max_side_px else {"max_side_px"}
+        return self.model_dump(exclude={"batch_size", "shard_rows"} | unused)
 
 
 class SearchSettings(Settings):
@@ -348,7 +389,7 @@ class RerankSettings(Settings):
 
     recipe: Recipe = ["knn", "sort", "insert"]
     rivals: Annotated[dict[Name, Recipe], AfterValidator(_check_rivals)] = {}
-    top_k: Annotated[int, Field(ge=1, le=100)] = 100
+    top_k: Positive = LIST_LENGTH  # of every list; a competition takes no more
     min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
 
     aqe: AverageExpansionSettings = AverageExpansionSettings()

@@ -1,15 +1,14 @@
 """Stage 01: which photographs there are.
 
-Renders the demo world first when the data is one. Reads the organisers' tables, looks at the header of every file, and
-writes one table a split; files that are no photographs go to rejected.csv with the reason.
+Renders the demo world first when the data is one. Reads the organisers' tables, or a benchmark's judgements, looks at
+the header of every file, and writes one table a split; files that are no photographs go to rejected.csv with the
+reason.
 """
 
 from __future__ import annotations
 
 import sys
-from functools import partial
 
-from pipeline.competition.tables import digest_sources
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
@@ -17,15 +16,19 @@ from pipeline.runner import Context, Stage, Task, main
 
 def tasks(config: Config) -> list[Task]:
     """The demo world, when the data is one, and the tables of what there is."""
-    root, source = config.data.root.absolute(), config.data.source
-    elsewhere = {"root", "retrieval_solution", "recognition_solution"}  # where it is, and what only stage 12 reads
-    settings = config.data.model_dump(mode="json", exclude=elsewhere)
+    root, settings = config.data.root.absolute(), config.data.prepare_settings
     settings |= {"non_landmarks": True} if config.recognition.non_landmarks else {}
-    if source != "demo":
-        external = partial(digest_sources, root, source, config.splits)
-        return [Task("01_prepare_data", prepare, settings, external=external)]
+    if config.data.source != "demo":
+        return [Task("01_prepare_data", prepare, settings, external=lambda: digest_data(config))]
     demo = {"demo": config.demo.world_settings, "seed": config.seed}
     return [Task(str(root), render, demo), Task("01_prepare_data", prepare, settings, inputs=(str(root),))]
+
+
+def digest_data(config: Config) -> dict[str, str]:
+    """The digests of what there is."""
+    from pipeline.competition.sources import digest_source
+
+    return digest_source(config.data, config.splits)
 
 
 def render(context: Context) -> None:
@@ -38,15 +41,16 @@ def render(context: Context) -> None:
 
 
 def prepare(context: Context) -> None:
-    """Write a table a split, such as train.parquet, train_clean.csv, landmarks.csv and rejected.csv."""
+    """Write a table a split (train.parquet …), train_clean.csv, landmarks.csv, rejected.csv; judgements, if any."""
     import pandas as pd
 
-    from pipeline.competition.tables import read_folders, read_gldv2, write_clean_list
+    from pipeline.competition.benchmark import write_kept_judgements
+    from pipeline.competition.sources import read_source
+    from pipeline.competition.tables import write_clean_list
     from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
 
     settings, root, names = context.config.data, context.config.data.root.absolute(), context.config.splits
-    folders = settings.source == "folders"
-    dataset = read_folders(root, names) if folders else read_gldv2(root, settings.layout, names)
+    dataset, setups = read_source(settings, names)
     limits = Limits(settings.min_side_px, settings.max_side_px, settings.max_pixels, settings.strict_decode)
     rejected, listed = [], context.folder / "rejected.csv"
     for name in names:
@@ -63,6 +67,7 @@ def prepare(context: Context) -> None:
             write_clean_list(context.folder / "train_clean.csv", dataset.clean_list, set(good["id"]))
     landmarks = pd.DataFrame(dataset.landmark_names.items(), columns=["landmark_id", "name"])
     landmarks.to_csv(context.folder / "landmarks.csv", index=False)
+    write_kept_judgements(context.folder, setups, dataset, {bad_id for bad in rejected for bad_id in bad["id"]})
 
 
 STAGE = Stage("01_prepare_data", version=2, tasks=tasks)

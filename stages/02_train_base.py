@@ -1,9 +1,10 @@
-"""Stage 02: the networks of phase 1, trained on the whole train set, wrong labels and all."""
+"""Stage 02: the networks of phase 1, trained on the whole train set, wrong labels and all; or those of another run."""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from pipeline.artifacts import digest_file
 from pipeline.config import Config
@@ -18,10 +19,27 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, name: str) -> Task:
     """The base network of one model."""
     model = config.models[name]
-    settings = {"model": model.model_dump(exclude={"final", "weight"}), "seed": config.seed}
+    if model.trained is not None:
+        settings, files = model.architecture_settings, partial(digest_network, model.trained)
+        return Task(f"02_train_base/{name}", partial(take_over, name=name), settings, (), files)
+    settings = {"model": model.model_dump(exclude={"final", "weight", "trained"}), "seed": config.seed}
     weights = partial(digest_file, model.weights_file) if model.weights_file else dict
     inputs = ("01_prepare_data:train.parquet",)
     return Task(f"02_train_base/{name}", partial(train_base, name=name), settings, inputs, weights, saves_on_stop=True)
+
+
+def digest_network(folder: Path) -> dict[str, str]:
+    """The digests of a network trained elsewhere."""
+    return digest_file(folder / "weights.safetensors") | digest_file(folder / "network.json")
+
+
+def take_over(context: Context, name: str) -> None:
+    """Write weights.safetensors and network.json of the network trained elsewhere."""
+    from pipeline.network.checkpoint import copy_network
+
+    model = context.config.models[name]
+    assert model.trained is not None
+    copy_network(model.trained, context.folder, model)
 
 
 def train_base(context: Context, name: str) -> None:

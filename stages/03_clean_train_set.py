@@ -20,7 +20,7 @@ def tasks(config: Config) -> list[Task]:
     source, clean, base = choose_source(config), config.clean, f"02_train_base/{config.local_model}"
     if source != "verify":
         return [Task(f"{NAME}/list", pass_on, {"source": source}, (GIVEN, TRAIN))]
-    described = config.extract.model_dump(exclude={"batch_size", "shard_rows"})
+    described = config.extract.descriptor_settings
     local, threshold = config.local.feature_settings, config.local.threshold_settings | {"seed": config.seed}
     nearest, kept = clean.model_dump(include={"nearest", "candidates"}), clean.kept_settings
     return [
@@ -37,9 +37,10 @@ def choose_source(config: Config) -> str:
     """Where the clean list comes from: "given", "verify" or "none"."""
     if config.clean.source != "auto":
         return config.clean.source
-    if has_clean_list(config.data.root, config.data.source):
+    if config.data.clean_root is not None and has_clean_list(config.data.clean_root, config.data.source):
         return "given"
-    return "verify" if config.local_model else "none"
+    trains = any(model.trained is None for model in config.models.values())  # else nothing would learn from the list
+    return "verify" if trains and config.local_model else "none"
 
 
 def open_train(context: Context) -> tuple[Any, Any, Any]:

@@ -1,4 +1,7 @@
-"""Stage 04: the networks of phase 2. They start from stage 02 and train on the clean list, when there is one."""
+"""Stage 04: the networks of phase 2. They start from stage 02 and train on the clean list, when there is one.
+
+Those that were trained elsewhere pass through.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,19 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, name: str) -> Task:
     """The final network of one model."""
     model = config.models[name]
-    settings = {"model": model.model_dump(exclude={"base", "weight", "weights"}), "seed": config.seed}
+    if model.trained is not None:
+        work = partial(pass_on, name=name)
+        return Task(f"04_train_final/{name}", work, model.architecture_settings, (f"02_train_base/{name}",))
+    settings = {"model": model.model_dump(exclude={"base", "weight", "weights", "trained"}), "seed": config.seed}
     inputs = (f"02_train_base/{name}", "01_prepare_data:train.parquet", "03_clean_train_set/list:train_clean.csv")
     return Task(f"04_train_final/{name}", partial(train_final, name=name), settings, inputs, saves_on_stop=True)
+
+
+def pass_on(context: Context, name: str) -> None:
+    """Write weights.safetensors and network.json as they are in stage 02."""
+    from pipeline.network.checkpoint import copy_network
+
+    copy_network(context.input(f"02_train_base/{name}"), context.folder, context.config.models[name])
 
 
 def train_final(context: Context, name: str) -> None:

@@ -16,7 +16,7 @@ def tasks(config: Config) -> list[Task]:
 
 def plan(config: Config, name: str, split: str) -> Task:
     """The descriptors of one split by one model."""
-    settings = config.extract.model_dump(exclude={"batch_size", "shard_rows"})
+    settings = config.extract.descriptor_settings
     inputs = (f"04_train_final/{name}", f"01_prepare_data:{split}.parquet")
     work = partial(extract_global, name=name, split=split)
     return Task(f"05_extract_global/{name}/{split}", work, settings, inputs, saves_on_stop=True)

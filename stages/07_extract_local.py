@@ -15,7 +15,7 @@ def tasks(config: Config) -> list[Task]:
     splits = config.verified_splits
     if not splits:
         return []
-    inputs = (f"04_train_final/{config.local_model}", "01_prepare_data:train.parquet")
+    inputs = (f"04_train_final/{config.local_model}", calibration_table(config))
     settings = {"local": config.local.threshold_settings, "seed": config.seed}
     threshold = Task(f"07_extract_local/{config.local_model}/threshold", calibrate, settings, inputs)
     return [threshold, *(plan(config, split) for split in (*splits, "test"))]
@@ -29,8 +29,15 @@ def plan(config: Config, split: str) -> Task:
     if split != "test":  # of test all photographs are compared
         settings["first"] = config.verify.first(split)
         inputs.append(f"06_build_knn/test_{split}:rows.npy")
+    if split == "index" and config.data.is_benchmark:
+        inputs.append("01_prepare_data:judgements.parquet")
     work = partial(extract_local, split=split)
     return Task(f"07_extract_local/{name}/{split}", work, settings, tuple(inputs), saves_on_stop=True)
+
+
+def calibration_table(config: Config) -> str:
+    """The photographs on which the threshold is found: of train, or of the database where there is no train set."""
+    return f"01_prepare_data:{'train' if config.data.has_train else 'index'}.parquet"
 
 
 def calibrate(context: Context) -> None:
@@ -42,10 +49,10 @@ def calibrate(context: Context) -> None:
     from pipeline.network.embedding import choose_device
 
     config, name = context.config, context.config.local_model
-    train = pd.read_parquet(context.input("01_prepare_data:train.parquet"))
+    known = pd.read_parquet(context.input(calibration_table(config)))
     network = LocalNetwork(load_network(context.input(f"04_train_final/{name}"), config.models[name]))
     device = choose_device(config.runtime.device)
-    calibrate_split(context, network, train, config.data.root, config.local, config.seed, device)
+    calibrate_split(context, network, known, config.data.root, config.local, config.seed, device)
 
 
 def extract_local(context: Context, split: str) -> None:
@@ -54,6 +61,7 @@ def extract_local(context: Context, split: str) -> None:
     import pandas as pd
 
     from pipeline.features.local_features import LocalNetwork, extract_split
+    from pipeline.matching.pair_table import read_compared
     from pipeline.network.checkpoint import load_network
     from pipeline.network.embedding import choose_device
 
@@ -61,8 +69,7 @@ def extract_local(context: Context, split: str) -> None:
     table = pd.read_parquet(context.input(f"01_prepare_data:{split}.parquet"))
     wanted = np.ones(len(table), np.bool_)
     if split != "test":
-        near = np.load(context.input(f"06_build_knn/test_{split}:rows.npy"))[:, : config.verify.first(split)]
-        wanted = np.isin(np.arange(len(table)), near)
+        wanted = np.isin(np.arange(len(table)), read_compared(context.input, config, split)[:, 1])
     network = LocalNetwork(load_network(context.input(f"04_train_final/{name}"), config.models[name]))
     threshold = context.input(f"07_extract_local/{name}/threshold")
     device = choose_device(config.runtime.device)

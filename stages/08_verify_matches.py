@@ -18,10 +18,12 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, split: str) -> Task:
     """The comparisons of test with one split."""
     settings = {"first": config.verify.first(split), "verify": config.verify.pair_settings}
+    judged = ("01_prepare_data:judgements.parquet",) if split == "index" and config.data.is_benchmark else ()
     inputs = (
         f"06_build_knn/test_{split}:rows.npy",
         *(f"07_extract_local/{config.local_model}/{side}" for side in ("test", split)),
         f"01_prepare_data:{split}.parquet",
+        *judged,
     )
     work = partial(verify_matches, split=split)
     return Task(f"08_verify_matches/test_{split}", work, settings, inputs, saves_on_stop=True)
@@ -33,12 +35,11 @@ def verify_matches(context: Context, split: str) -> None:
     import pandas as pd
 
     from pipeline.features.local_store import LocalStore
-    from pipeline.matching.pair_table import list_neighbours, verify_split
+    from pipeline.matching.pair_table import read_compared, verify_split
     from pipeline.network.embedding import choose_device
 
     config = context.config
-    rows = np.load(context.input(f"06_build_knn/test_{split}:rows.npy"))[:, : config.verify.first(split)]
-    pairs = list_neighbours(rows)
+    pairs = read_compared(context.input, config, split)
     queries, base = (
         LocalStore(context.input(f"07_extract_local/{config.local_model}/{side}")) for side in ("test", split)
     )

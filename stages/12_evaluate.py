@@ -1,34 +1,32 @@
-"""Stage 12: the official scores of every step, where there are solutions, and a page to look at."""
+"""Stage 12: the official scores of every step, where there are solutions or judgements, and a page to look at."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import digest_file, read_manifest, write_json
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, load_stages, main
 
-SPLITS = ("test", "index", "train")
 CLEANED, VERIFIED = "03_clean_train_set/list", "08_verify_matches/test_index:pairs.parquet"
+JUDGED = "01_prepare_data:judgements.parquet"
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pipeline.report.local_report import VerifiedRun
+    from pipeline.report.run_report import Run
 
 
 def tasks(config: Config) -> list[Task]:
     """One artifact."""
     local = [f"07_extract_local/{config.local_model}/{split}" for split in ("test", "index")]
     compared = (*local, VERIFIED) if "index" in config.verified_splits else ()
+    answers = ("09_predict_landmarks:recognition.parquet", "11_write_submissions")
     inputs = (
         *(f"10_rerank_retrieval/{name}" for name in config.rerank.recipes),
-        "09_predict_landmarks:recognition.parquet",
-        "11_write_submissions",
+        *((JUDGED,) if config.data.is_benchmark else answers),
         *(f"01_prepare_data:{name}" for name in ("index.parquet", "test.parquet", "train.parquet", "rejected.csv")),
         CLEANED,
         *compared,
@@ -48,76 +46,79 @@ def solution(config: Config, task: str) -> Path:
 
 def evaluate(context: Context) -> None:
     """Write metrics.json and report.html, and show the tables."""
-    import pandas as pd
+    from pipeline.report.run_report import render_report
+    from pipeline.report.summary import describe_scores
 
-    from pipeline.competition.evaluation import read_recognition_parts, read_retrieval_parts, score_recognition
-    from pipeline.report.run_report import Run, render_report
-    from pipeline.report.summary import describe_scores, measure_retrieval
-
-    config = context.config
-    test, index, train = (pd.read_parquet(context.input(f"01_prepare_data:{name}.parquet")) for name in SPLITS)
-    rejected = pd.read_csv(context.input("01_prepare_data:rejected.csv"), dtype=str, keep_default_na=False)
-    ids = test["id"].tolist(), rejected.loc[rejected["split"] == "test", "id"].tolist()
-    answers = pd.read_parquet(context.input("09_predict_landmarks:recognition.parquet"))
-    rankings = {name: load_rankings(context, name, steps) for name, steps in config.rerank.recipes.items()}
-    retrieval = read_retrieval_parts(solution(config, "retrieval"), *ids, index["id"].tolist())
-    recognition = read_recognition_parts(solution(config, "recognition"), *ids)
-    metrics = {
-        "retrieval": measure_retrieval(rankings, retrieval, collect_step_seconds(context)),
-        "recognition": score_recognition(answers["labels"].to_numpy(), answers["scores"].to_numpy(), recognition),
+    run, scores = (judge_benchmark if context.config.data.is_benchmark else score_answers)(context)
+    metrics = scores | {
         "cleaning": count_cleaned(context),
-        "photographs": {"test": len(test), "index": len(index)},
+        "photographs": {"test": len(run.test), "index": len(run.index)},
         "seconds": collect_seconds(context),
     }
     write_json(context.folder / "metrics.json", metrics)
-    support = context.input(CLEANED) / "support.parquet"
-    run = Run(
-        config.run, config.data.root, test, index, rankings, retrieval,
-        train, pd.read_parquet(support) if support.exists() else None, load_verified(context, index),
-    )  # fmt: skip
-    page = render_report(run, metrics)
-    (context.folder / "report.html").write_text(page, encoding="utf-8")
-    for task, found in (("retrieval", retrieval), ("recognition", recognition)):
-        if not found:
-            log.info("nothing to score %s by in %s: counts and times alone", task, solution(config, task))
+    (context.folder / "report.html").write_text(render_report(run, metrics), encoding="utf-8")
     log.info("%s\nthe page to look at: %s", describe_scores(metrics), context.published / "report.html")
 
 
-def load_rankings(context: Context, name: str, steps: Sequence[str]) -> list:
-    """(step, rows) in order, of one recipe."""
-    import numpy as np
-
-    folder = context.input(f"10_rerank_retrieval/{name}")
-    return [(step, np.load(folder / f"{place}_{step}.rows.npy")) for place, step in enumerate(steps)]
-
-
-def load_verified(context: Context, index: pd.DataFrame) -> VerifiedRun | None:
-    """The compared pairs of test and index with their features, where there are any."""
+def score_answers(context: Context) -> tuple[Run, dict[str, Any]]:
+    """A competition's run, scored by its solutions."""
     import pandas as pd
 
-    from pipeline.features.local_store import LocalStore
-    from pipeline.report.local_report import VerifiedRun
+    from pipeline.competition.evaluation import read_recognition_parts, read_retrieval_parts, score_recognition
+    from pipeline.report.summary import measure_retrieval, read_rankings, read_step_seconds
 
-    config = context.config
-    if "index" not in config.verified_splits:
-        return None
-    pairs = pd.read_parquet(context.input(VERIFIED))
-    queries, base = (LocalStore(context.input(f"07_extract_local/{config.local_model}/{s}")) for s in ("test", "index"))
-    return VerifiedRun(pairs, queries, base, index[["width", "height"]].max(axis=1).to_numpy(), config.verify)
+    config, run, recipes = context.config, open_run(context), context.config.rerank.recipes
+    rejected = pd.read_csv(context.input("01_prepare_data:rejected.csv"), dtype=str, keep_default_na=False)
+    ids = run.test["id"].tolist(), rejected.loc[rejected["split"] == "test", "id"].tolist()
+    answers = pd.read_parquet(context.input("09_predict_landmarks:recognition.parquet"))
+    rankings = read_rankings(context.input, recipes)
+    retrieval = read_retrieval_parts(solution(config, "retrieval"), *ids, run.index["id"].tolist())
+    recognition = read_recognition_parts(solution(config, "recognition"), *ids)
+    for task, found in (("retrieval", retrieval), ("recognition", recognition)):
+        if not found:
+            log.info("nothing to score %s by in %s: counts and times alone", task, solution(config, task))
+    return replace(run, rankings=rankings, parts=retrieval), {
+        "retrieval": measure_retrieval(rankings, retrieval, read_step_seconds(context.input, recipes)),
+        "recognition": score_recognition(answers["labels"].to_numpy(), answers["scores"].to_numpy(), recognition),
+    }
+
+
+def judge_benchmark(context: Context) -> tuple[Run, dict[str, Any]]:
+    """A benchmark's run, scored in every setup."""
+    from pipeline.competition.benchmark import read_judgements
+    from pipeline.report.benchmark_report import as_part, judge_queries, measure_benchmark, shown_setup
+    from pipeline.report.summary import read_rankings, read_step_seconds
+
+    recipes, run = context.config.rerank.recipes, open_run(context)
+    setups = read_judgements(context.input(JUDGED), len(run.test))
+    rankings = {name: read_rankings(context.input, recipes, name) for name in setups}
+    shown = shown_setup(setups)
+    positives = {"all": as_part(setups[shown], len(run.test))}
+    run = replace(run, rankings=rankings[shown], parts=positives, judge=judge_queries)
+    return run, {"revisited": measure_benchmark(rankings, setups, read_step_seconds(context.input, recipes))}
+
+
+def open_run(context: Context) -> Run:
+    """The tables and the compared pairs of the run; its rankings are for others to add."""
+    import pandas as pd
+
+    from pipeline.report.local_report import read_verified
+    from pipeline.report.run_report import Run
+
+    test, index, train = (
+        pd.read_parquet(context.input(f"01_prepare_data:{name}.parquet")) for name in ("test", "index", "train")
+    )
+    path = context.input(CLEANED) / "support.parquet"
+    support = pd.read_parquet(path) if path.exists() else None
+    verified = read_verified(context.input, context.config, index)
+    name, root = context.config.run, context.config.data.root
+    return Run(name, root, test, index, train=train, support=support, verified=verified)
 
 
 def count_cleaned(context: Context) -> dict[str, int]:
     """How many train photographs the cleaning kept and dropped."""
     manifest = read_manifest(context.input(CLEANED))
     return {name: manifest.facts[name] for name in ("kept", "dropped", "landmarks")} if manifest else {}
-
-
-def collect_step_seconds(context: Context) -> dict[str, list[float]]:
-    """How long each step of each recipe took."""
-    manifests = {
-        name: read_manifest(context.input(f"10_rerank_retrieval/{name}")) for name in context.config.rerank.recipes
-    }
-    return {name: manifest.facts["step_seconds"] for name, manifest in manifests.items() if manifest}
 
 
 def collect_seconds(context: Context) -> dict[str, float]:

@@ -82,6 +82,33 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(toml, text, overrides, ex
     assert caught.value.exit_code == 2
 
 
+def test_lists_longer_than_a_submission_are_for_benchmarks_alone(toml):
+    benchmark = ["data.source=revisited", "models.cnn.trained=somewhere", "rerank.recipe=['knn']"]
+    assert load_config(toml(""), [*benchmark, "rerank.top_k=5000"]).rerank.top_k == 5000
+    with pytest.raises(PipelineError, match=r"rerank\.top_k = 5000: a submission holds 100"):
+        load_config(toml(""), ["rerank.top_k=5000"])
+
+
+@pytest.mark.parametrize("setting", ["train_root=a", "distractors=a", "ground_truth=a.pkl"])
+def test_what_only_benchmarks_read_is_refused_elsewhere(toml, setting):
+    with pytest.raises(PipelineError, match=r"data\.source = gldv2 takes no ground_truth, train_root or distractors"):
+        load_config(toml(""), [f"data.{setting}"])
+
+
+def test_a_benchmark_without_labels_needs_a_trained_network_and_steps_that_need_no_labels(toml):
+    benchmark, plain = "data.source=holidays", "rerank.recipe=['knn', 'aqe']"
+    with pytest.raises(PipelineError, match=r"the step sort of the recipe recipe .* data\.train_root"):
+        load_config(toml(""), [benchmark, "models.cnn.trained=somewhere"])
+    with pytest.raises(PipelineError, match=r"training models\.cnn .* data\.train_root .* models\.<name>\.trained"):
+        load_config(toml(""), [benchmark, plain])
+    with pytest.raises(PipelineError, match="the step dba of the recipe recipe"):
+        load_config(
+            toml(""),
+            [benchmark, "models.cnn.trained=a", "rerank.recipe=['knn', 'dba']", "rerank.dba.supervised=true"],
+        )
+    assert load_config(toml(""), [benchmark, "data.train_root=labelled"]).data.has_train
+
+
 WITHOUT, WITH = "[models.a]\nlocal = false\n", "[models.b]\nlocal = true\n"
 VERIFIED, WEIGHED = "rerank.recipe=['knn', 'verify']", "recognition.max_inliers=70"
 VOTED = "vote.max_inliers=70"

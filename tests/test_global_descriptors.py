@@ -2,14 +2,22 @@
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from photographs import write_photographs
 from torch import nn
 from torch.nn import functional as F
+from workplaces import Place
 
 from pipeline.errors import PipelineError
-from pipeline.features.global_descriptors import describe, scaled_size
+from pipeline.features.global_descriptors import (
+    describe,
+    describe_split,
+    fit_longest_sides,
+    nearest_strides,
+    scaled_size,
+)
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.network.landmark_network import build_embedding
 from pipeline.sections import ExtractSettings, ModelSettings
@@ -121,3 +129,60 @@ def test_a_box_is_described_like_a_photograph_of_its_part_alone(network, tmp_pat
     ratio = np.array([80 / 120])
     found = describe(network, [tmp_path / "whole.png"], ratio, SETTINGS, CPU, boxes=boxes)
     np.testing.assert_array_equal(found, describe(network, [tmp_path / "part.png"], ratio, SETTINGS, CPU))
+
+
+def table(*views: tuple[int, int, tuple[float, float, float, float] | None]) -> pd.DataFrame:
+    """Photographs of (width, height) with the box that counts, as stage 01 lists them."""
+    rows = [(width, height, *(box or (0.0, 0.0, width, height))) for width, height, box in views]
+    return pd.DataFrame(rows, columns=["width", "height", "left", "top", "right", "bottom"])
+
+
+def test_a_photograph_goes_to_its_longest_side_and_keeps_its_shape():
+    views = table((2048, 1536, None), (640, 480, None), (1000, 3000, None), (5000, 20, None))
+    assert fit_longest_sides(views, 1024) == [(1024, 768), (640, 480), (352, 1024), (1024, 32)]
+
+
+def test_a_crop_has_the_scale_that_it_has_in_its_photograph():
+    box = (100.0, 200.0, 740.0, 520.0)  # 640 x 320 of a photograph that is halved
+    assert fit_longest_sides(table((2048, 1536, box), (1024, 768, box)), 1024) == [(320, 160), (640, 320)]
+
+
+def test_scaled_sizes_of_a_longest_side_are_the_nearest_multiples_of_32_without_a_floor():
+    assert nearest_strides((1024, 768), 0.70710678) == (736, 544)  # 724 x 543
+    assert nearest_strides((96, 64), 0.70710678) == (64, 32)
+
+
+def test_with_a_longest_side_every_photograph_is_described_at_its_own_size(network, tmp_path):
+    """Each by itself, in plain steps: cropped, resized, seen at each scale, averaged."""
+    rng = np.random.default_rng(4)
+    sizes, boxes = [(200, 150), (150, 200), (200, 150), (90, 60)], [None, None, (40.0, 20.0, 160.0, 100.0), None]
+    paths = [tmp_path / f"{number}.png" for number in range(len(sizes))]
+    for path, (width, height) in zip(paths, sizes, strict=True):
+        cv2.imwrite(str(path), rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+    views = table(*((*size, box) for size, box in zip(sizes, boxes, strict=True)))
+    views["path"] = [path.name for path in paths]
+    settings = SETTINGS.model_copy(update={"max_side_px": 128, "scales": [0.7071, 1.0]})
+    place = Place(tmp_path / "work")
+    describe_split(place, network, views, tmp_path, settings, CPU)
+    found = np.load(tmp_path / "work" / "descriptors.npy")
+    for row, (path, target) in enumerate(zip(paths, [(128, 96), (96, 128), (64, 64), (96, 64)], strict=True)):
+        pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        if boxes[row]:
+            pixels = pixels[20:100, 40:160]
+        shrinks = target[0] * target[1] < pixels.shape[0] * pixels.shape[1]
+        pixels = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        small = (max(round(target[1] * 0.7071 / 32), 1) * 32, max(round(target[0] * 0.7071 / 32), 1) * 32)
+        with torch.no_grad():
+            both = [network(F.interpolate(image, small, mode="bilinear", align_corners=True)), network(image)]
+        expected = F.normalize(torch.stack(both).mean(0)[0], dim=0).numpy()
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
+def test_no_photographs_with_a_longest_side_have_an_empty_matrix_and_sizes_belong_to_it(network, tmp_path):
+    settings = SETTINGS.model_copy(update={"max_side_px": 128})
+    describe_split(Place(tmp_path / "work"), network, table().assign(path=[]), tmp_path, settings, CPU)
+    assert np.load(tmp_path / "work" / "descriptors.npy").shape == (0, 24)
+    for wrong, sizes in ((settings, None), (SETTINGS, [(32, 32)])):
+        with pytest.raises(ValueError, match="give both or neither"):
+            describe(network, [tmp_path / "a.jpg"], np.ones(1), wrong, CPU, sizes=sizes)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from workplaces import Place
 
+from pipeline.competition.metrics import Truth
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
 from pipeline.features.store import write_ragged_in_shards
 from pipeline.matching import pair_table
-from pipeline.matching.pair_table import PairTable, list_neighbours, verify_split
+from pipeline.matching.pair_table import PairTable, list_first_neighbours, list_neighbours, verify_split
 from pipeline.matching.verification import verify_pair
 from pipeline.sections import VerifySettings
 
@@ -30,6 +31,26 @@ def test_a_table_answers_like_a_dictionary(queries, k, compared):
         found = table.look_up(lists)
         assert found.dtype == np.int32 and found.shape == (queries, k) and len(table) == len(known)
         assert found.tolist() == [[known.get((q, row), 0) for row in near] for q, near in enumerate(lists.tolist())]
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 9])
+def test_each_setup_has_its_first_neighbours_compared_each_pair_once(first):
+    rng = np.random.default_rng(first)
+    rows = np.stack([rng.permutation(8)[:6] for _ in range(5)]).astype(np.int32)
+    rows[2, 4:] = -1
+    plain = {(q, row) for q, near in enumerate(rows.tolist()) for row in near[:first] if row >= 0}
+    assert [tuple(pair) for pair in list_first_neighbours(rows, first)] == [
+        (q, row) for q, near in enumerate(rows.tolist()) for row in near[:first] if row >= 0
+    ]
+    junk = [[sorted(rng.permutation(8)[: rng.integers(0, 5)].tolist()) for _ in range(5)] for _ in range(3)]
+    expected = set()
+    for setup in junk:
+        for q, near in enumerate(rows.tolist()):
+            expected |= {(q, row) for row in [row for row in near if row >= 0 and row not in setup[q]][:first]}
+    found = list_first_neighbours(rows, first, [Truth.from_lists(setup) for setup in junk])
+    assert [tuple(pair) for pair in found.tolist()] == sorted(expected)
+    empty = list_first_neighbours(rows, first, [Truth.from_lists([[]] * 5)])
+    assert {tuple(pair) for pair in empty.tolist()} == plain
 
 
 def test_row_numbers_up_to_the_largest_stay_apart():

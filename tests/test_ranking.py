@@ -20,6 +20,14 @@ def test_a_ranking_knows_its_lengths_and_its_first_places():
     assert lists.top(9).rows.shape == (3, 3)
 
 
+def test_places_without_some_move_up_with_their_scores():
+    lists = make([[3, 1, 0], [2, 4, -1]], [[0.9, 0.5, 0.2], [0.7, 0.3, 0]], count=5)
+    left = lists.without(np.array([[True, False, True], [False, False, False]]))
+    assert left.rows.tolist() == [[1, -1, -1], [2, 4, -1]] and left.count == 5
+    np.testing.assert_array_equal(left.scores, np.array([[0.5, 0, 0], [0.7, 0.3, 0]], np.float32))
+    assert lists.without(np.zeros((2, 3), bool)) is lists
+
+
 @pytest.mark.parametrize(
     ("rows", "scores", "message"),
     [

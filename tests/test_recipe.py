@@ -1,10 +1,13 @@
 """Recipes: named steps in order, each from the ranking before it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pipeline.competition.metrics import Truth
 from pipeline.config import Config
-from pipeline.matching.knn import search_exact
+from pipeline.matching.knn import Neighbours, search_exact
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.expansion import augment_database, expand_queries, search_again
 from pipeline.ranking.ranking import Ranking
@@ -96,3 +99,59 @@ def test_steps_behind_one_that_moves_vectors_read_the_moved_ones():
     moved = expand_queries(known.queries, known.index, neighbours, settings.alpha_qe.k, settings.alpha_qe.alpha)
     products = (moved @ known.index.T).round(6)
     assert soft.ranking.scores == pytest.approx(np.take_along_axis(products, soft.ranking.rows, 1), abs=2e-6)
+
+
+def world_without(known, query, junk):
+    """The evidence of one query in a world that never had the images `junk`, and the rows that are left."""
+    kept = np.setdiff1d(np.arange(40), junk)
+    number = np.full(40, -1, np.int32)
+    number[kept] = np.arange(len(kept))
+    near = search_exact(known.queries[query : query + 1], known.index[kept], len(kept))
+    inliers = known.pairs.look_up(np.tile(np.arange(40, dtype=np.int32), (12, 1)))[query, kept]
+    pairs = PairTable(np.zeros(len(kept), np.int32), np.arange(len(kept), dtype=np.int32), inliers)
+    graph = Neighbours(known.graph.similarities[kept].copy(), known.graph.rows[kept].copy())
+    for row in range(len(kept)):  # edges to junk are gone, what is behind them moves up
+        stay = ~np.isin(graph.rows[row], junk)
+        rows, weights = number[graph.rows[row][stay]], graph.similarities[row][stay]
+        graph.rows[row], graph.similarities[row] = -1, 0
+        graph.rows[row, : len(rows)], graph.similarities[row, : len(rows)] = rows, weights
+    one, many = slice(query, query + 1), kept
+    reduced = replace(
+        known,
+        query_votes=Votes(*(part[one] for part in known.query_votes)),
+        index_votes=Votes(*(part[many] for part in known.index_votes)),
+        queries=known.queries[one], index=known.index[many], pairs=pairs, graph=graph, junk=None,
+        query_train=TrainNeighbours(*(part[one] for part in known.query_train)),
+        index_train=TrainNeighbours(*(part[many] for part in known.index_train)),
+    )  # fmt: skip
+    return kept, Ranking(near.rows, near.similarities, len(kept)), reduced
+
+
+# dba and diffusion are left out: what they make of the database beforehand knows of no query's junk.
+@pytest.mark.parametrize("step", sorted(set(ALL) - {"knn", "dba", "diffusion"}))
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_ranks_as_if_the_junk_of_a_query_had_never_been_in_the_index(step, seed):
+    _, known = known_world(seed)
+    settings = RerankSettings(top_k=40, superglobal={"first": 20}, k_reciprocal={"first": 20}, aqe={"k": 3})
+    junk = [np.random.default_rng((seed, query)).permutation(40)[: query % 8] for query in range(12)]
+    known = replace(known, settings=settings, junk=Truth.from_lists([sorted(own.tolist()) for own in junk]))
+    near = search_exact(known.queries, known.index, 40)
+    done = [one.ranking for one in run_recipe(["knn", step], Ranking(near.rows, near.similarities, 40), known)]
+    for query in range(12):
+        kept, neighbours, reduced = world_without(known, query, junk[query])
+        expected = [one.ranking for one in run_recipe(["knn", step], neighbours, reduced)]
+        for found, right in zip(done, expected, strict=True):
+            rows = right.rows[0][right.rows[0] >= 0]
+            assert found.rows[query].tolist() == kept[rows].tolist() + [-1] * (40 - len(rows))
+
+
+@pytest.mark.parametrize("step", ALL)
+def test_no_step_leaves_junk_in_a_list_and_none_is_left_out_for_it(step):
+    _, known = known_world(5)
+    junk = Truth.from_lists([[query, 20, 39] for query in range(12)])
+    known = replace(known, settings=RerankSettings(top_k=40), junk=junk)
+    near = search_exact(known.queries, known.index, 40)
+    steps = ["knn"] if step == "knn" else ["knn", step, *(["alpha_qe"] if step != "alpha_qe" else [])]
+    for done in run_recipe(steps, Ranking(near.rows, near.similarities, 40), known):
+        for query, rows in enumerate(done.ranking.rows.tolist()):
+            assert set(rows) == set(range(40)) - {query, 20, 39} | {-1}, done.step

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.competition.scoring import score_submission
 from pipeline.sections import Step
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +72,16 @@ def test_a_run_leaves_two_submissions_metrics_and_a_page(smoke):
     page = (outputs / "12_evaluate" / "report.html").read_text()
     assert "Surfaces found again" in page and "What the cleaning dropped" in page
     assert "knn + sort + insert" in page and "data:image/jpeg;base64," in page
+
+
+def test_the_scorer_of_files_gives_what_stage_12_gives(smoke):
+    arguments, outputs = smoke
+    world = Path(next(argument for argument in arguments if argument.startswith("data.root=")).partition("=")[2])
+    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
+    for task, expected in (("retrieval", metrics["retrieval"]["recipe"][-1]), ("recognition", metrics["recognition"])):
+        submission = outputs / "11_write_submissions" / f"{task}.csv"
+        scored = score_submission(world / f"{task}_solution.csv", submission)
+        assert scored.task == task and scored.scores == {name: expected[name] for name in scored.scores}
 
 
 def test_nothing_reruns_when_nothing_has_changed(smoke):

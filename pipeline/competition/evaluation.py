@@ -54,7 +54,7 @@ def read_retrieval_parts(
 
     return {
         name: Part(queries, Truth.from_lists([[number(image_id) for image_id in half[query]] for query in half]))
-        for name, half, queries in _halves(read_retrieval_solution(path), test_ids, rejected, path)
+        for name, half, queries in split_halves(read_retrieval_solution(path), test_ids, rejected, path)
     }
 
 
@@ -62,9 +62,16 @@ def read_recognition_parts(path: Path, test_ids: Sequence[str], rejected: Sequen
     """The same of a recognition solution: the truth holds the landmarks that each test image shows, often none."""
     if not path.is_file():
         return {}
+    return recognition_parts(read_recognition_solution(path), test_ids, rejected, path)
+
+
+def recognition_parts(
+    solution: Solution, test_ids: Sequence[str], rejected: Sequence[str], path: Path
+) -> dict[str, Part]:
+    """The same of a solution that has been read from `path`."""
     return {
         name: Part(queries, Truth.from_lists([half[image] for image in half]))
-        for name, half, queries in _halves(read_recognition_solution(path), test_ids, rejected, path)
+        for name, half, queries in split_halves(solution, test_ids, rejected, path)
     }
 
 
@@ -94,7 +101,7 @@ def score_queries(rows: NDArray[np.int32], part: Part, count: int) -> NDArray[np
     return scores
 
 
-def score_recognition(labels: NDArray[np.int64], scores: NDArray[np.float32], parts: Mapping[str, Part]) -> Scores:
+def score_recognition(labels: NDArray[np.int64], scores: NDArray[np.floating], parts: Mapping[str, Part]) -> Scores:
     """GAP, GAP over the images that show a landmark alone, and top-1; of each half under its name, and over all.
 
     labels, scores: (T,) by test row.
@@ -113,7 +120,7 @@ def score_recognition(labels: NDArray[np.int64], scores: NDArray[np.float32], pa
     return result
 
 
-def _halves(
+def split_halves(
     solution: Solution, test_ids: Sequence[str], rejected: Sequence[str], path: Path
 ) -> list[tuple[str, dict, NDArray[np.int64]]]:
     """(name, answers by id, test rows) of each half with scored queries, and last of both; in the order of ids."""

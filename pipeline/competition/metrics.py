@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -46,9 +47,10 @@ class Truth:
     @classmethod
     def from_lists(cls, lists: Sequence[Iterable[int]]) -> Truth:
         """The truth of one query a list."""
-        pairs = [(query, value) for query, values in enumerate(lists) for value in values]
-        queries, values = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        return cls.from_pairs(queries, values, len(lists))
+        held = [tuple(values) for values in lists]
+        queries = np.repeat(np.arange(len(held)), [len(values) for values in held])
+        values = np.fromiter(chain.from_iterable(held), np.int64, len(queries))
+        return cls.from_pairs(queries, values, len(held))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,6 +59,10 @@ class Truth:
     def counts(self) -> Integers:
         """How many values each query has, (Q,) int64."""
         return np.diff(self.offsets)
+
+    def of(self, query: int) -> Integers:
+        """The values of one query, ascending (a view)."""
+        return self.values[self.offsets[query] : self.offsets[query + 1]]
 
     def holds(self, queries: Integers, values: Integers) -> Hits:
         """Whether each (query, value) pair is right, (P,) bool; value -1 never is. O(P log M)."""

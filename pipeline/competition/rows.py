@@ -34,6 +34,16 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[
         raise PipelineError(f"not a CSV in UTF-8: {error}", f"{path}, line {line}", "save it as UTF-8 CSV") from error
 
 
+def read_header(path: Path) -> list[str]:
+    """The names of the columns. Raises PipelineError for a file that cannot be read."""
+    try:
+        with _open_text(path) as file:
+            return [name.strip() for name in _cells(next(file, ""))]
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PipelineError(f"the file cannot be read: {reason}", path, "check the path, or fetch it again") from error
+
+
 def _open_text(path: Path) -> TextIO:
     opened = gzip.open if path.suffix == ".gz" else open
     return opened(path, "rt", encoding="utf-8-sig")

@@ -32,7 +32,10 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels o
 
 @dataclass(frozen=True)
 class Split:
-    """The photographs of one split: ids, paths relative to the data folder, and in train the landmark of each."""
+    """The photographs of one split: ids, paths, and in train the landmark of each.
+
+    Paths are relative to the data folder, or absolute where the photographs lie elsewhere.
+    """
 
     ids: list[str]
     paths: list[str]
@@ -52,15 +55,16 @@ class Dataset:
 def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) -> Dataset:
     """The dataset in GLDv2's format below `root`. layout: nested (a/b/c/abc….jpg), flat (abc….jpg) or auto.
 
-    names: the splits to read. Raises PipelineError with file and line for repeated ids, an id in two splits, ids that
-    are no file names, landmarks that are no numbers, boxes that are none, clean lists that disagree with train.csv, and
-    for photographs of no landmark that are asked for and are not there.
+    names: the splits that are read, train among them; boxes of the photographs of others are left alone. Raises
+    PipelineError with file and line for repeated ids, an id in two splits, ids that are no file names, landmarks that
+    are no numbers, boxes that are none, clean lists that disagree with train.csv, and for photographs of no landmark
+    that are asked for and are not there.
     """
     _require_folder(root)
     if NON_LANDMARK in names and not (root / NON_LANDMARK_TABLE).is_file():
         raise _no_non_landmarks(f"no {NON_LANDMARK_TABLE}", root)
     boxes = _read_boxes(root / BOXES)
-    splits: dict[str, Split] = {}
+    read: dict[str, Split] = {}
     seen: dict[str, str] = {}
     for name in names:
         columns = ("id", "landmark_id") if name == "train" else ("id",)
@@ -79,11 +83,11 @@ def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) 
             else [f"{name}/{image_id}.jpg" for image_id in ids]
         )
         own = {image_id: boxes.pop(image_id) for image_id in ids if image_id in boxes}
-        splits[name] = Split(ids, paths, landmarks if name == "train" else None, own)
-    _refuse_no_non_landmarks(splits, root)
-    if boxes:
+        read[name] = Split(ids, paths, landmarks if name == "train" else None, own)
+    _refuse_no_non_landmarks(read, root)
+    if boxes and set(SPLITS) <= set(names):
         raise PipelineError(f"a box for {next(iter(boxes))}, which no table lists", root / BOXES, "correct the id")
-    return Dataset(splits, _read_clean_list(root / CLEAN_LIST, splits["train"]))
+    return Dataset(read, _read_clean_list(root / CLEAN_LIST, read["train"]))
 
 
 def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
@@ -144,10 +148,28 @@ def digest_sources(root: Path, source: str, names: Sequence[str] = SPLITS) -> di
             digests[name] = hash_file(root / name) if (root / name).is_file() else "missing"
     for split in names:
         listing = hashlib.sha256()
-        for path, size in _walk(root / split):
+        for path, size in walk_files(root / split):
             listing.update(f"{path} {size}\n".encode(errors="surrogateescape"))
         digests[f"{split}/"] = listing.hexdigest()
     return digests
+
+
+def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Every file below `folder`, as (path below it, bytes), in a fixed order. Links to folders are followed."""
+    stack = [""]
+    while stack:
+        below = stack.pop()
+        try:
+            with os.scandir(folder / below) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in listed:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if entry.is_dir():
+                stack.append(path)
+            else:
+                yield path, _size(entry)
 
 
 def _require_folder(root: Path) -> None:
@@ -240,7 +262,7 @@ def _list_photographs(root: Path, split: str) -> list[str]:
         raise PipelineError(
             f"no folder {split}/", root, "plain folders are train/<landmark>/, index/ and test/ (README.md)"
         )
-    paths = [path for path, _ in _walk(root / split)]
+    paths = [path for path, _ in walk_files(root / split)]
     return [f"{split}/{path}" for path in paths if path.lower().endswith(SUFFIXES)]
 
 
@@ -263,24 +285,6 @@ def _name_photograph(path: str, owner: dict[str, str], root: Path) -> str:
         raise PipelineError(f"{path} and {owner[image_id]} both get the id {image_id}", root, "rename one of them")
     owner[image_id] = path
     return image_id
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Every file below `folder`, as (path below it, bytes), in a fixed order. Links to folders are followed."""
-    stack = [""]
-    while stack:
-        below = stack.pop()
-        try:
-            with os.scandir(folder / below) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in listed:
-            path = f"{below}/{entry.name}" if below else entry.name
-            if entry.is_dir():
-                stack.append(path)
-            else:
-                yield path, _size(entry)
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -1,6 +1,7 @@
 """Global descriptors: one vector of length 1 a photograph, over several scales (Yokoo et al. 2020).
 
-The photograph goes to the size of its aspect-ratio group; the scales are taken of that. The network's raw outputs are
+The photograph goes to the size of its aspect-ratio group, or to one of its own shape with a given longest side (the
+protocol of Revisited Oxford and Paris); the scales are taken of that. The network's raw outputs are
 averaged over the scales, and the average is normalised: that is the published extraction of paper A. (Normalising each
 scale first, as others do, would give the scales equal votes; here a scale with a longer output counts for more.)
 """
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from pipeline.competition.tables import Box
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_at
-from pipeline.images.batches import STRIDE, load_batches, plan_evaluation, template_sizes
+from pipeline.images.batches import STRIDE, group_by_size, load_batches, plan_evaluation, template_sizes
 from pipeline.images.decode import Size
 from pipeline.images.inspection import list_boxes
 from pipeline.network.embedding import mixed_precision
@@ -42,21 +43,29 @@ def describe(
     device: torch.device,
     workers: int = 0,
     boxes: Sequence[Box] | None = None,
+    sizes: Sequence[Size] | None = None,
 ) -> np.ndarray:
     """(N, D) float32 descriptors of length 1, in the order of the paths.
 
     network: images (B, 3, H, W) of 0 to 255 -> (B, D), in evaluation mode on `device`.
     aspect_ratios: (N,) height / width, of the boxes where there are any. boxes: the part of each photograph that is
-    described, in its pixels; None = all of it.
+    described, in its pixels; None = all of it. sizes: the (width, height) that each goes to, of `fit_longest_sides`,
+    where settings.max_side_px replaces the template.
     On a CPU the bytes do not depend on batch size, loading processes, number of cores, or on which rows are asked for
     together: each image goes through alone, on one thread. (Batches of other sizes pick other kernels, whose sums
     differ in the last bits.) Nor is that slower: one image's maps stay in the cache, and each core has an image.
     Raises PipelineError: an unreadable photograph, a descriptor that is zero or not finite.
     """
+    if (sizes is None) == (settings.max_side_px > 0):
+        raise ValueError("sizes belong to settings.max_side_px: give both or neither")
     if not len(paths):
         return np.zeros((0, _count_dims(network, device)), np.float32)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = plan_evaluation(aspect_ratios, template_sizes(settings.template), settings.batch_size)
+    plan = (
+        plan_evaluation(aspect_ratios, template_sizes(settings.template), settings.batch_size)
+        if sizes is None
+        else group_by_size(sizes, settings.batch_size)
+    )
     descriptors: np.ndarray | None = None
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         for batch in load_batches(paths, plan, workers=workers, boxes=boxes):
@@ -87,13 +96,32 @@ def describe_split(
     paths = [root / path for path in split["path"]]
     ratios = ((split["bottom"] - split["top"]) / (split["right"] - split["left"])).to_numpy()
     boxes = list_boxes(split)
+    sizes = fit_longest_sides(split, settings.max_side_px) if settings.max_side_px else None
 
     def make(start: int, stop: int) -> Arrays:
         at = slice(start, stop)
-        parts = boxes[at] if boxes else None
-        return {"descriptors": describe(network, paths[at], ratios[at], settings, device, place.workers, parts)}
+        parts, own = boxes[at] if boxes else None, None if sizes is None else sizes[at]
+        found = describe(network, paths[at], ratios[at], settings, device, place.workers, parts, own)
+        return {"descriptors": found}
 
     write_at(place, len(paths), settings.shard_rows, make, "photographs")
+
+
+def fit_longest_sides(split: pd.DataFrame, max_side_px: int) -> list[Size]:
+    """The (width, height) at scale 1 of the part of each photograph of a split's table that counts.
+
+    The longer side of the whole photograph goes to max_side_px, or stays where it is shorter, and a part keeps the
+    scale that it has in the whole (as in DELG's released extraction). Sides are rounded to multiples of 32.
+    """
+    factors = np.minimum(1.0, max_side_px / split[["width", "height"]].max(axis=1).to_numpy())
+    sides = zip(split["right"] - split["left"], split["bottom"] - split["top"], factors, strict=True)
+    return [nearest_strides((width, height), factor) for width, height, factor in sides]
+
+
+def nearest_strides(size: tuple[float, float], factor: float) -> Size:
+    """(width, height) times the factor, rounded to multiples of 32, one at least."""
+    width, height = (max(round(side * factor / STRIDE), 1) * STRIDE for side in size)
+    return width, height
 
 
 def scaled_size(size: Size, scale: float) -> Size:
@@ -107,7 +135,9 @@ def _describe_images(network: nn.Module, images: Tensor, settings: ExtractSettin
     height, width = images.shape[-2:]
     with torch.inference_mode(), mixed_precision(device, settings.precision):
         pixels = images.to(device, non_blocking=True).float()
-        outputs = [network(_rescale(pixels, scaled_size((width, height), scale))) for scale in settings.scales]
+        # A floor of 128 px would show small crops larger than they are in their photographs.
+        scaled = nearest_strides if settings.max_side_px else scaled_size
+        outputs = [network(_rescale(pixels, scaled((width, height), scale))) for scale in settings.scales]
         return torch.stack([output.float() for output in outputs]).mean(0)
 
 
@@ -125,8 +155,9 @@ def _describe_batch(network: nn.Module, images: Tensor, settings: ExtractSetting
     except torch.OutOfMemoryError as error:
         if len(images) == 1:
             raise PipelineError(
-                "the GPU has not enough memory for a single image", f"extract.template {settings.template}",
-                "take a smaller template or fewer scales above 1",
+                "the GPU has not enough memory for a single image",
+                f"extract.max_side_px = {settings.max_side_px}, extract.template = {settings.template}",
+                "take a smaller template or longest side, or fewer scales above 1",
             ) from error  # fmt: skip
     log.warning("not enough GPU memory for %d images: halved; lower extract.batch_size", len(images))
     torch.cuda.empty_cache()

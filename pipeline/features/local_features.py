@@ -28,7 +28,7 @@ from pipeline.competition.tables import Box
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
 from pipeline.features.store import Arrays, write_at
-from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
+from pipeline.images.batches import LoadedBatch, PlannedBatch, group_by_size, load_batches
 from pipeline.images.decode import Size
 from pipeline.images.inspection import list_boxes
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
@@ -224,14 +224,7 @@ def _see_photographs(
 
 def _plan(views: Sequence[View], settings: LocalSettings) -> list[PlannedBatch]:
     """Batches of views that are seen at one and the same size."""
-    groups: dict[Size, list[int]] = {}
-    for row, view in enumerate(views):
-        groups.setdefault(fit_size(view, settings.max_side_px), []).append(row)
-    return [
-        PlannedBatch(np.array(rows[start : start + settings.batch_size]), size)
-        for size, rows in groups.items()
-        for start in range(0, len(rows), settings.batch_size)
-    ]
+    return group_by_size([fit_size(view, settings.max_side_px) for view in views], settings.batch_size)
 
 
 def _see_batch(

@@ -124,6 +124,18 @@ def plan_evaluation(aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size
     return plan
 
 
+def group_by_size(sizes: Sequence[Size], batch_size: int) -> list[PlannedBatch]:
+    """All photographs once, those of one (width, height) together, sizes in the order in which they first occur."""
+    groups: dict[Size, list[int]] = {}
+    for row, size in enumerate(sizes):
+        groups.setdefault(size, []).append(row)
+    return [
+        PlannedBatch(np.array(rows[start : start + batch_size]), size)
+        for size, rows in groups.items()
+        for start in range(0, len(rows), batch_size)
+    ]
+
+
 def load_batches(
     paths: Sequence[Path],
     plan: Iterable[PlannedBatch],

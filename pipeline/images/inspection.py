@@ -109,8 +109,8 @@ def _add_boxes(table: pd.DataFrame, boxes: Mapping[str, Box], root: Path) -> Non
         right, bottom = min(right, width), min(bottom, height)
         if image_id in boxes and width and (right - left < 1.0 or bottom - top < 1.0):
             raise PipelineError(
-                f"the box of {image_id} holds less than a pixel of its {width} x {height}", root / "boxes.csv",
-                "boxes are left,top,right,bottom in pixels of the photograph as displayed",
+                f"the box of {image_id} holds less than a pixel of its {width} x {height}", root,
+                "boxes are left, top, right, bottom in pixels of the photograph as displayed",
             )  # fmt: skip
         parts.append((left, top, right, bottom))
     for at, column in enumerate(BOX_COLUMNS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from pipeline.competition.benchmark import JUDGEMENTS, read_judgements
+from pipeline.competition.benchmark_metrics import remove_junk
+from pipeline.competition.metrics import Truth
+from pipeline.config import Config
 from pipeline.features.store import Arrays, write_in_shards
 from pipeline.matching.verification import FeatureRows, verify_pairs
 from pipeline.sections import VerifySettings
@@ -61,6 +66,28 @@ def list_neighbours(rows: NDArray[np.integer]) -> NDArray[np.int64]:
     """The pairs (P, 2) of query and neighbour of the lists rows (Q, k), -1 = none, in their order."""
     queries, places = np.nonzero(rows >= 0)
     return np.stack([queries, rows[queries, places]], axis=1).astype(np.int64)
+
+
+def list_first_neighbours(rows: NDArray[np.integer], first: int, setups: Sequence[Truth] = ()) -> NDArray[np.int64]:
+    """The pairs (P, 2) of query and each of its `first` nearest of the lists rows (Q, k), in their order.
+
+    setups: the junk of each setup of a benchmark. Then they are the first of every setup's lists without junk, so that
+    each can verify as many, ordered by query and row, each pair once.
+    """
+    if not setups:
+        return list_neighbours(rows[:, :first])
+    parts = [list_neighbours(remove_junk(rows, junk)[:, :first]) for junk in setups]
+    return np.unique(np.concatenate(parts), axis=0)
+
+
+def read_compared(find: Callable[[str], Path], config: Config, split: str) -> NDArray[np.int64]:
+    """The pairs (P, 2) of a test photograph and one of `split` that are compared. find: an input's name -> its path."""
+    rows = np.load(find(f"06_build_knn/test_{split}:rows.npy"))
+    setups = []
+    if split == "index" and config.data.is_benchmark:
+        judged = read_judgements(find(f"01_prepare_data:{JUDGEMENTS}"), len(rows))
+        setups = [one.junk for one in judged.values()]
+    return list_first_neighbours(rows, config.verify.first(split), setups)
 
 
 class PairTable:

@@ -7,6 +7,7 @@ its input is normalised. A training state is one file by torch.save, read back w
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
     network = LandmarkNetwork(embedding, head, landmark_ids, local)
     load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
     return network.eval()
+
+
+def copy_network(source: Path, folder: Path, expected: ModelSettings) -> None:
+    """Copy the network in `source` to `folder` as it is. Raises PipelineError as `load_network` does."""
+    load_network(source, expected)
+    for name in (WEIGHTS, DESCRIPTION):
+        shutil.copyfile(source / name, folder / name)
 
 
 def save_training_state(path: Path, state: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.competition.benchmark import JUDGEMENTS, read_judgements
+from pipeline.competition.metrics import Truth
 from pipeline.config import Config
 from pipeline.features.searched import Find, open_descriptors
 from pipeline.matching.knn import Neighbours
@@ -35,6 +37,14 @@ def read_evidence(find: Find, config: Config, steps: Sequence[str], device: str 
             known[side] = TrainNeighbours(near.similarities, neighbour_labels(near.rows, train))
     votes = _read_votes(find, "test"), _read_votes(find, "index")
     return Evidence(votes[0], votes[1], config.rerank, config.verify, device=device, **known)
+
+
+def read_setups(find: Find, config: Config, queries: int) -> dict[str, Truth | None]:
+    """The junk of each setup of a benchmark; a competition has one setup, without a name and without junk."""
+    if not config.data.is_benchmark:
+        return {"": None}
+    judged = read_judgements(find(f"01_prepare_data:{JUDGEMENTS}"), queries)
+    return {name: one.junk for name, one in judged.items()}
 
 
 def read_ranking(find: Find, index_images: int) -> Ranking:

@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from pipeline.competition.metrics import Truth
 from pipeline.matching.knn import DECIMALS, Neighbours
 from pipeline.ranking.ranking import NONE, Ranking
 
@@ -21,6 +22,7 @@ def traverse_graph(
     threshold: float = math.inf,
     explore_k: int = 100,
     top_k: int = 100,
+    barred: Truth | None = None,
 ) -> Ranking:
     """The first `top_k` images that a best-first walk from the query accepts (Chang et al. 2019, algorithm 1).
 
@@ -34,7 +36,8 @@ def traverse_graph(
     that Yokoo et al. 2020 compared. When the frontier is empty, the images of the list not accepted follow in order.
 
     ranking: as searched, its scores are the similarities. neighbours: of the index in itself, (N, k) without the image
-    itself. A listed image keeps its score, another gets the weight by which it was accepted.
+    itself. A listed image keeps its score, another gets the weight by which it was accepted. barred: of each query the
+    rows that are neither accepted nor walked through, as if the graph did not have them.
 
     O(top_k * explore_k * log) time a query, in Python; memory O(Q top_k + top_k explore_k).
     """
@@ -45,14 +48,17 @@ def traverse_graph(
     scores = np.zeros(rows.shape, dtype=np.float32)
     for query, length in enumerate(ranking.lengths.tolist()):
         listed = _edges(Neighbours(ranking.scores, ranking.rows), query, length)
-        accepted = _walk(listed[:explore_k], neighbours, threshold, explore_k, top_k)
+        out = frozenset() if barred is None else frozenset(barred.of(query).tolist())
+        accepted = _walk(listed[:explore_k], neighbours, threshold, explore_k, top_k, out)
         answer = (accepted | dict(listed)).items()  # accepted first, in their order; listed ones with their own score
         for place, (row, score) in zip(range(top_k), answer, strict=False):
             rows[query, place], scores[query, place] = row, score
     return Ranking(rows, scores, ranking.count)
 
 
-def _walk(first: list[Edge], neighbours: Neighbours, threshold: float, explore_k: int, top_k: int) -> dict[int, float]:
+def _walk(
+    first: list[Edge], neighbours: Neighbours, threshold: float, explore_k: int, top_k: int, barred: frozenset[int]
+) -> dict[int, float]:
     """The accepted rows in order of acceptance, at most `top_k`, each with its weight."""
     accepted: dict[int, float] = {}
     best: dict[int, float] = {}
@@ -60,7 +66,7 @@ def _walk(first: list[Edge], neighbours: Neighbours, threshold: float, explore_k
     edges: Iterable[Edge] = first
     while len(accepted) < top_k:
         for row, weight in edges:
-            if row not in accepted and weight > best.get(row, -math.inf):
+            if row not in accepted and row not in barred and weight > best.get(row, -math.inf):
                 best[row] = weight
                 heappush(heap, (-weight, row))  # a lighter edge to the row stays in the heap and comes up too late
         turn = _accept(heap, accepted, threshold, top_k)

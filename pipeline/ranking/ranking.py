@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.competition.benchmark_metrics import close_gaps
+
 NONE = -1  # the row in places that no image fills
 
 CHECK_BLOCK = 16_384  # lists sorted at a time when looking for repeated rows: bounds the copy, not the answer
@@ -54,6 +56,13 @@ class Ranking:
     def top(self, k: int) -> Ranking:
         """The same lists cut after their first `k` places (a view)."""
         return Ranking(self.rows[:, :k], self.scores[:, :k], self.count)
+
+    def without(self, gone: NDArray[np.bool_]) -> Ranking:
+        """The same lists without the places `gone` (Q, K): what was behind them moves up, their ends stay empty."""
+        if not gone.any():
+            return self
+        rows = close_gaps(self.rows, gone, NONE)
+        return Ranking(rows, close_gaps(self.scores, gone, 0.0), self.count)
 
 
 def _check_shapes(rows: NDArray[np.int32], scores: NDArray[np.float32]) -> None:

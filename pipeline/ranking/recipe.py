@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeVar
 
 from scipy import sparse
 
+from pipeline.competition.benchmark_metrics import mark_junk
+from pipeline.competition.metrics import Truth
 from pipeline.matching.knn import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.diffusion import build_affinity, diffusion_step
@@ -42,7 +44,8 @@ class Evidence:
 
     votes: landmarks and confidences by soft voting. train: the neighbours that they come from; landmarks: all labels
     there, ascending. queries (Q, D), index (N, D): unit vectors. graph: the neighbours of the index in itself. pairs:
-    the inliers of compared pairs.
+    the inliers of compared pairs. junk: index rows that a query's list must not hold after any step, nor a step read
+    from it: the benchmarks that have such images take them out before anything is re-ranked.
     """
 
     query_votes: Votes
@@ -56,6 +59,7 @@ class Evidence:
     query_train: TrainNeighbours | None = None
     index_train: TrainNeighbours | None = None
     landmarks: Labels | None = None
+    junk: Truth | None = None
     device: str | None = None
 
     @cached_property
@@ -142,7 +146,7 @@ def _diffusion(ranking: Ranking, known: Evidence) -> Ranking:
 
 def _traverse(ranking: Ranking, known: Evidence) -> Ranking:
     own = known.settings.graph_traversal
-    return traverse_graph(ranking, _graph(known), **own.model_dump(), top_k=ranking.rows.shape[1])
+    return traverse_graph(ranking, _graph(known), **own.model_dump(), top_k=ranking.rows.shape[1], barred=known.junk)
 
 
 def _k_reciprocal(ranking: Ranking, known: Evidence) -> Ranking:
@@ -194,8 +198,9 @@ def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) ->
     """Every step in turn, starting from the nearest neighbours.
 
     A step gets the whole lists of the one before it, also where they are longer than top_k, and the vectors as the
-    steps before it have moved them; the neighbours of the index in itself stay those of the vectors as they came.
-    Raises ValueError where the evidence lacks what a step needs.
+    steps before it have moved them; the neighbours of the index in itself stay those of the vectors as they came. It
+    never gets junk: what a step that searches again brings back is taken out behind it. Raises ValueError where the
+    evidence lacks what a step needs.
     """
     ranking, known = neighbours, evidence
     for step in steps:
@@ -205,8 +210,12 @@ def run_recipe(steps: Sequence[str], neighbours: Ranking, evidence: Evidence) ->
 
 
 def apply_step(step: str, ranking: Ranking, known: Evidence) -> tuple[Ranking, Evidence]:
-    """The ranking after one step, and what the steps behind it know."""
-    if step not in MOVES:
-        return STEPS[step](ranking, known), known
-    known = MOVES[step](ranking, known)
-    return search_again(_queries(known), _index(known), ranking.rows.shape[1], known.device), known
+    """The ranking after one step, without junk, and what the steps behind it know."""
+    if step in MOVES:
+        known = MOVES[step](ranking, known)
+        ranking = search_again(_queries(known), _index(known), ranking.rows.shape[1], known.device)
+    else:
+        ranking = STEPS[step](ranking, known)
+    if known.junk is not None:
+        ranking = ranking.without(mark_junk(ranking.rows, known.junk))
+    return ranking, known

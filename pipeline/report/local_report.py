@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.config import Config
 from pipeline.features.local_store import LocalStore
 from pipeline.matching.verification import verify_pair
 from pipeline.report.gallery import Photographs, read_or_grey, render_cell
@@ -40,6 +41,15 @@ class VerifiedRun:
     base: LocalStore
     longer_sides: NDArray[np.number]
     settings: VerifySettings
+
+
+def read_verified(find: Callable[[str], Path], config: Config, index: pd.DataFrame) -> VerifiedRun | None:
+    """The compared pairs of test and index with their features; None where none are. find: an input's name -> path."""
+    if "index" not in config.verified_splits:
+        return None
+    pairs = pd.read_parquet(find("08_verify_matches/test_index:pairs.parquet"))
+    queries, base = (LocalStore(find(f"07_extract_local/{config.local_model}/{split}")) for split in ("test", "index"))
+    return VerifiedRun(pairs, queries, base, index[["width", "height"]].max(axis=1).to_numpy(), config.verify)
 
 
 def render_pairs(run: VerifiedRun, test: Photographs, index: Photographs) -> str:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts import read_manifest
 from pipeline.competition.evaluation import Part, score_retrieval
+from pipeline.report.benchmark_report import BENCHMARK, benchmark_columns, tabulate_benchmark
 from pipeline.report.page import format_table
 
 Rankings = Mapping[str, Sequence[tuple[str, NDArray[np.int32]]]]  # recipe -> (step, rows (Q, K)) in order
 RETRIEVAL_COLUMNS = ("ranking", "mAP@100", "gain", "public", "private", "P@10", "first hit (median)", "seconds")
 RECOGNITION_COLUMNS = ("recognition", "value", "public", "private")
 RECOGNITION_NAMES = {"gap": "GAP", "gap_landmarks_only": "GAP, landmarks only", "top1": "top-1 accuracy"}
+
+
+def read_rankings(find: Callable[[str], Path], recipes: Mapping[str, Sequence[str]], setup: str = "") -> Rankings:
+    """The rankings of stage 10, of one setup where there are several. find: an input's name -> its path."""
+    return {
+        recipe: [
+            (step, np.load(find(f"10_rerank_retrieval/{recipe}") / setup / f"{place}_{step}.rows.npy"))
+            for place, step in enumerate(steps)
+        ]
+        for recipe, steps in recipes.items()
+    }
+
+
+def read_step_seconds(find: Callable[[str], Path], recipes: Iterable[str]) -> dict[str, list[float]]:
+    """How long each step of each recipe took in stage 10."""
+    manifests = {name: read_manifest(find(f"10_rerank_retrieval/{name}")) for name in recipes}
+    return {name: manifest.facts["step_seconds"] for name, manifest in manifests.items() if manifest}
 
 
 def measure_retrieval(
@@ -40,10 +60,11 @@ def measure_retrieval(
 
 def describe_scores(metrics: Mapping[str, Any]) -> str:
     """The scores of metrics.json as tables for a console; an empty text when nothing was scored."""
-    tables = []
+    tables, judged = [], metrics.get(BENCHMARK, {})
     for columns, rows in (
-        (RETRIEVAL_COLUMNS, tabulate_retrieval(metrics["retrieval"])),
-        (RECOGNITION_COLUMNS, tabulate_recognition(metrics["recognition"])),
+        (RETRIEVAL_COLUMNS, tabulate_retrieval(metrics.get("retrieval", {}))),
+        (RECOGNITION_COLUMNS, tabulate_recognition(metrics.get("recognition", {}))),
+        (benchmark_columns(judged), tabulate_benchmark(judged)),
     ):
         tables += ["", format_table(columns, rows), ""] if rows else []
     return "\n".join(tables)

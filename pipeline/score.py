@@ -1,0 +1,36 @@
+"""Scores a submission file against a solution file: python -m pipeline.score --solution … --submission …
+
+Any CSV of retrieval (id,images) or recognition (id,landmarks), plain or gzip, against the solutions of Google Landmarks
+v2 (…_solution_v1, …_solution_v2.1) or others of that format. The one command in the library, because it needs no run,
+no configuration and no stage; the work is done in competition/scoring.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pipeline.competition.scoring import score_submission
+from pipeline.console import run_guarded
+from pipeline.report.score_table import describe_score
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0 done, 2 a wrong file or command."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.score", description="Score a submission file.")
+    parser.add_argument("--solution", type=Path, required=True, help="id,images,Usage or id,landmarks,Usage")
+    parser.add_argument("--submission", type=Path, required=True, help="id,images or id,landmarks; .csv or .csv.gz")
+    parser.add_argument("--json", action="store_true", help="print all scores as JSON")
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        scored = score_submission(given.solution, given.submission)
+        print(json.dumps(scored._asdict(), indent=1) if given.json else describe_score(scored))
+
+    return run_guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
