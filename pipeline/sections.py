@@ -159,7 +159,7 @@ class ModelSettings(Settings):
 
     @property
     def architecture_settings(self) -> dict[str, Any]:
-        """What a network trained elsewhere is held against."""
+        """What a network that was trained before is held against."""
         return self.model_dump(include={"backbone", "pooling", "dims", "local"})
 
     @property

@@ -131,8 +131,7 @@ def _refuse_other_format(found: object, path: Path) -> None:
 
 
 def _refuse_other(found: dict[str, Any], expected: ModelSettings, folder: Path) -> None:
-    wanted = {name: getattr(expected, name) for name in ("backbone", "pooling", "dims", "local")}
-    for name, value in wanted.items():
+    for name, value in expected.architecture_settings.items():
         if found[name] != value:
             raise PipelineError(
                 f"a network of another architecture: {name} is {found[name]}, the settings say {value}", folder,
