@@ -12,7 +12,8 @@ h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top:
 p { max-width: 48rem; } .soft, small, figcaption { color: var(--soft); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
+th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; white-space: normal; vertical-align: bottom; }
 section { display: flex; gap: 1.4rem; padding: 1.2rem 0; border-top: 1px solid var(--line); }
 section > div { min-width: 0; overflow-x: auto; scrollbar-width: none; }
 figure { margin: 0; flex: 0 0 15rem; } figure img { max-width: 100%; border-radius: 4px; }
