@@ -23,7 +23,7 @@ from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, TrainNeighbours, run_recipe
 from pipeline.ranking.voting import neighbour_labels, soft_vote
-from pipeline.sections import Step
+from pipeline.steps import Step
 
 STEPS = [step for step in get_args(Step) if step != "knn"]
 LISTED, TRAIN_K, GRAPH_K, VIEWS, NOISE = 100, 10, 50, 20, 1.2

@@ -10,10 +10,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.sections import (
-    LIST_LENGTH,
-    NEEDS_GRAPH,
-    NEEDS_LABELS,
-    NEEDS_TRAIN_NEIGHBOURS,
     NON_LANDMARK,
     CleanSettings,
     Count,
@@ -24,7 +20,6 @@ from pipeline.sections import (
     ModelSettings,
     Name,
     RecognitionSettings,
-    RerankSettings,
     RuntimeSettings,
     SearchSettings,
     Settings,
@@ -32,6 +27,7 @@ from pipeline.sections import (
     VerifySettings,
     VoteSettings,
 )
+from pipeline.steps import LIST_LENGTH, NEEDS_GRAPH, NEEDS_LABELS, NEEDS_TRAIN_NEIGHBOURS, RerankSettings
 
 
 class Config(Settings):

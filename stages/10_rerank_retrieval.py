@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.features.searched import name_descriptors
 from pipeline.runner import Context, Stage, Task, main
-from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS, Step
+from pipeline.steps import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS, Step
 
 
 def tasks(config: Config) -> list[Task]:

@@ -14,7 +14,7 @@ ROOMS = [
     "ranking",
     "report",
 ]  # each may use those before it
-GROUND = {"errors", "sections", "config", "artifacts", "workplace", "processes", "console", "runner"}
+GROUND = {"errors", "sections", "steps", "config", "artifacts", "workplace", "processes", "console", "runner"}
 COMMANDS = {"score"}  # scoring two files needs no run, so its command stands beside the library; it only calls it
 NUMERIC = [
     "competition/metrics",

@@ -13,7 +13,8 @@ from pipeline.ranking.expansion import augment_database, expand_queries, search_
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import MOVES, STEPS, Evidence, TrainNeighbours, run_recipe
 from pipeline.ranking.voting import Votes
-from pipeline.sections import RerankSettings, VerifySettings
+from pipeline.sections import VerifySettings
+from pipeline.steps import RerankSettings
 
 ALL = sorted({*STEPS, *MOVES})
 NEIGHBOURS = Ranking(np.array([[3, 0, 2]], np.int32), np.array([[0.9, 0.8, 0.7]], np.float32), 5)

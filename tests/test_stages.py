@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from pipeline.competition.scoring import score_submission
-from pipeline.sections import Step
+from pipeline.steps import Step
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ["--config", str(ROOT / "configs" / "smoke.toml")]

@@ -76,6 +76,7 @@ class _Type:
         self.order = order
 
     def make(self) -> np.dtype[Any]:
+        """The type it stands for."""
         return np.dtype(self.order + self.code)
 
 
@@ -90,6 +91,7 @@ class _Array:
         self.shape, self.type, self.in_columns, self.data = state[-4:]
 
     def make(self) -> NDArray[Any]:
+        """The array it stands for, what it holds settled too."""
         order: Literal["C", "F"] = "F" if self.in_columns else "C"
         if not isinstance(self.data, list):
             return _array_of_bytes(self.data, self.type, self.shape, order)

@@ -17,7 +17,7 @@ from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, TrainNeighbours
 from pipeline.ranking.voting import Votes, neighbour_labels
-from pipeline.sections import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS
+from pipeline.steps import NEEDS_DESCRIPTORS, NEEDS_GRAPH, NEEDS_TRAIN_NEIGHBOURS
 
 
 def read_evidence(find: Find, config: Config, steps: Sequence[str], device: str | None) -> Evidence:

@@ -26,7 +26,8 @@ from pipeline.ranking.superglobal import superglobal_step
 from pipeline.ranking.two_stage import LandmarkGroups, group_by_landmark, insert_step, sort_step
 from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Floats, Labels, Votes, sharpen
-from pipeline.sections import RerankSettings, VerifySettings
+from pipeline.sections import VerifySettings
+from pipeline.steps import RerankSettings
 
 Value = TypeVar("Value")
 
