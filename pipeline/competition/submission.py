@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import atomic_file
+from pipeline.competition.metrics import LIST_LENGTH
 from pipeline.competition.rows import read_rows
 from pipeline.errors import PipelineError
 
-LIST_LENGTH = 100
 SHOWN = 5  # offenders named in an error
 BLOCK = 4_096  # rows turned into text at a time
 NO_IMAGES = "None"  # how the retrieval solution marks a query that is not scored
