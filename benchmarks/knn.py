@@ -1,7 +1,7 @@
 """Exact search beside faiss's flat index and other exact ways, in one process: 100,000 x 512, 1,000 queries, k 100.
 
     python -m benchmarks.knn
-    python -m benchmarks.knn --base 761757 --queries 2000 --rivals faiss
+    python -m benchmarks.knn --base 761757 --queries 2000 --baselines faiss
 
 Ours also settles every list in float64 and breaks ties by row; "proposing alone" shows what that costs. Rounds go
 through all ways in turn, so that a busy machine slows all of them; the best round of each counts.
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rivals", nargs="*", default=["torch", "numpy", "sklearn"], help="beside faiss")
+    parser.add_argument("--baselines", nargs="*", default=["torch", "numpy", "sklearn"], help="beside faiss")
     asked = parser.parse_args()
 
     queries, base, k = unit_vectors(asked.queries, asked.width, 1), unit_vectors(asked.base, asked.width, 2), asked.k
@@ -97,7 +97,7 @@ def main() -> None:
         "ours, proposing alone": partial(proposing_alone, queries, base, k),
     }
     others = {"torch": by_torch, "numpy": by_numpy, "sklearn": by_sklearn}
-    ways |= {name: partial(other, queries, base, k) for name, other in others.items() if name in asked.rivals}
+    ways |= {name: partial(other, queries, base, k) for name, other in others.items() if name in asked.baselines}
     seconds, rows = best_seconds(ways, asked.rounds)
     fastest = seconds["faiss IndexFlatIP"]
     print(f"{asked.queries} queries, {asked.base} x {asked.width}, k {k}, best of {asked.rounds} rounds")

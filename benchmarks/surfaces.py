@@ -51,7 +51,7 @@ def main() -> None:
     same, different = draw_pairs(shown, other, asked.pairs, seed=1)
     pairs = np.concatenate([same, different])
     truth = np.arange(len(pairs)) < len(same)
-    limits = config.verify.max_residual * tables[1][["width", "height"]].max(axis=1).to_numpy()[pairs[:, 1]]
+    limits = config.verify.inlier_threshold * tables[1][["width", "height"]].max(axis=1).to_numpy()[pairs[:, 1]]
     stores = [LocalStore(asked.run / "07_extract_local" / config.local_model / split) for split in ("test", "index")]
     print(f"{len(same)} pairs of one surface, {len(different)} of different landmarks")
     for storage in ("float16", "int8", "bits"):

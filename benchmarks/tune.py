@@ -33,8 +33,8 @@ from pipeline.competition.evaluation import (
 )
 from pipeline.config import Config, load_config
 from pipeline.console import run_guarded
+from pipeline.device import choose_device
 from pipeline.errors import PipelineError
-from pipeline.network.embedding import choose_device
 from pipeline.ranking.evidence import read_evidence, read_ranking
 from pipeline.ranking.prediction import answer_recognition, vote_landmarks
 from pipeline.ranking.ranking import Ranking
@@ -42,7 +42,7 @@ from pipeline.ranking.recipe import Evidence, apply_step
 from pipeline.ranking.recognition import Recognition
 from pipeline.ranking.voting import Votes
 from pipeline.runner import DEFAULT_CONFIG, Pipeline, load_stages
-from pipeline.sections import VoteSettings
+from pipeline.settings import VoteSettings
 
 LAST_READ = 9  # stage
 
@@ -192,8 +192,8 @@ def choose_recipes(config: Config, asked: Sequence[str]) -> dict[str, Sequence[s
 
 def work(asked: argparse.Namespace) -> None:
     """Tune what is asked for, recipe by recipe and then the recognition, and print it."""
-    rivals = {text.replace(",", "_"): text.split(",") for text in asked.recipe if "," in text}
-    config = load_config(asked.config, asked.settings + [f"rerank.rivals.{n}={s}" for n, s in rivals.items()])
+    baselines = {text.replace(",", "_"): text.split(",") for text in asked.recipe if "," in text}
+    config = load_config(asked.config, asked.settings + [f"rerank.baselines.{n}={s}" for n, s in baselines.items()])
     recipes = choose_recipes(config, [text.replace(",", "_") for text in asked.recipe])
     run, root = Run(config), config.data.root
     warn_of_stale(config)

@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.verification --pairs 100 --keypoints 500
 
 The rival is the call of the published pipelines: a k-d tree over the base's descriptors, each query keypoint's nearest
-within a distance, scikit-image's RANSAC with an affine map of three points, 20 px and 1,000 trials; an exception is 0.
+within a distance, scikit-image's RANSAC with an affine map of three points, 20 px and 1,000 iterations; an exception is 0.
 Half of the pairs share a surface: 30 % of the keypoints, their descriptors and places noisy. Descriptors gather round
 words, as features of buildings do, so that keypoints of different things are often within the distance as well.
 Rounds go through both in turn, so that a busy machine slows both; the best round of each counts.
@@ -113,7 +113,7 @@ def by_published_loop(query: LocalFeatures, base: LocalFeatures) -> Found:
 
 def by_ours(query: LocalFeatures, base: LocalFeatures) -> Found:
     """Ours, one pair in detail."""
-    matches, affine = verify_pair(query, base, MAX_RESIDUAL_PX, min_similarity=MIN_SIMILARITY, trials=TRIALS)
+    matches, affine = verify_pair(query, base, MAX_RESIDUAL_PX, min_similarity=MIN_SIMILARITY, max_iterations=TRIALS)
     return Found(matches[affine.inliers])
 
 
@@ -122,7 +122,7 @@ def count_ours(pairs: list[Pair]) -> None:
     rows = np.arange(len(pairs))[:, None].repeat(2, axis=1)
     queries, base = [pair.query for pair in pairs], [pair.base for pair in pairs]
     limits = np.full(len(pairs), MAX_RESIDUAL_PX)
-    verify_pairs(queries, base, rows, limits, min_similarity=MIN_SIMILARITY, trials=TRIALS, threads=1)
+    verify_pairs(queries, base, rows, limits, min_similarity=MIN_SIMILARITY, max_iterations=TRIALS, threads=1)
 
 
 def best_seconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.task_context import PARTIAL, SCRATCH
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.json"
-SCRATCH = "scratch"
-PARTIAL, OLD = ".partial", ".old"
+OLD = ".old"
 FORMAT = 1
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu", "opencv-python-headless")
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
-from pipeline.sections import (
+from pipeline.settings import (
     NON_LANDMARK,
     CleanSettings,
     Count,
@@ -123,9 +123,9 @@ class Config(Settings):
         asking += ["recognition.max_inliers"] * (self.recognition.max_inliers > 0)
         asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0)
         asking += [f"clean.source = {self.clean.source}"] * (self.clean.source in ("verify", "given"))
-        asking += [f"training models.{name}" for name, model in self.models.items() if model.trained is None]
+        asking += [f"training models.{name}" for name, model in self.models.items() if model.checkpoint is None]
         if asking:
-            hint = ", or give models.<name>.trained" if asking[0].startswith("training") else ""
+            hint = ", or give models.<name>.checkpoint" if asking[0].startswith("training") else ""
             raise ValueError(f"{asking[0]} needs a labelled train set: set data.train_root to one{hint}")
 
     @model_validator(mode="after")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pipeline.artifacts import (
-    PARTIAL,
-    SCRATCH,
     Recipe,
     build,
     explain_staleness,
@@ -29,6 +23,7 @@ from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded, saving_on_stop, stop_asked
 from pipeline.errors import PipelineError
 from pipeline.processes import available_cores
+from pipeline.task_context import TaskContext
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
 DEFAULT_CONFIG = Path("configs/demo.toml")
@@ -67,55 +62,15 @@ class Stage:
 
 
 @dataclass
-class Context:
-    """What a task gets: the settings, where to read, where to write, whom to tell."""
+class Context(TaskContext):
+    """What a task gets: the settings beside the rest."""
 
-    config: Config
-    folder: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def published(self) -> Path:
-        """Where the artifact will be."""
-        return self.folder.with_name(self.folder.name.removesuffix(PARTIAL))
-
-    @property
-    def scratch(self) -> Path:
-        """For shards and checkpoints: kept over a kill, never published."""
-        return self.folder / SCRATCH
+    config: Config = None  # type: ignore[assignment]
 
     def input(self, reference: str) -> Path:
         """The path of an input, named as in `Task.inputs`."""
         artifact, _, name = reference.partition(":")
         return _run_folder(self.config) / artifact / name
-
-    def progress(self, total: int, unit: str, done: int = 0) -> tqdm:
-        """A progress bar with rate and time left, on the console alone."""
-        seconds = 0.5 if sys.stderr.isatty() else 20.0  # a log that is a file needs no animation
-        return tqdm(total=total, initial=done, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05, mininterval=seconds)
-
-    @contextlib.contextmanager
-    def steps(self) -> Iterator[Callable[[int, int, float, float], None]]:
-        """Yield what training tells of each step: (step, of how many, loss, learning rate), for a progress bar."""
-        with self.progress(0, "steps") as bar:
-
-            def show(step: int, steps: int, loss: float, rate: float) -> None:
-                if not bar.total:  # the first step of this process: those before it were another's
-                    bar.total, bar.initial, bar.n = steps, step - 1, step - 1
-                bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}", refresh=False)
-                bar.update(step - bar.n)
-
-            yield show
-
-    @property
-    def workers(self) -> int:
-        """How many processes to work with."""
-        asked = self.config.runtime.workers
-        return available_cores() if asked < 0 else asked
-
-    def should_stop(self) -> bool:
-        """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
-        return stop_asked()
 
 
 class Pipeline:
@@ -158,7 +113,9 @@ class Pipeline:
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
         with build(folder, recipe) as (partial, facts), saving_on_stop(task.saves_on_stop):
-            task.run(Context(self.config, partial, facts))
+            workers = self.config.runtime.workers
+            cores = available_cores() if workers < 0 else workers
+            task.run(Context(partial, {}, cores, stop_asked, facts, self.config))
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
 
     def _explain_task(self, stage: Stage, task: Task) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.sections import Fraction, Name, Positive, Settings
+from pipeline.settings import Fraction, Name, Positive, Settings
 
 Step = Literal[
     "knn", "verify", "sort", "insert", "soft", "label_vector", "label_score",
@@ -31,10 +31,10 @@ def _check_recipe(steps: list[str]) -> list[str]:
     return steps
 
 
-def _check_rivals(rivals: dict[str, list[str]]) -> dict[str, list[str]]:
-    if "recipe" in rivals:
-        raise ValueError("recipe is the name of the submission's own: choose another for the rival")
-    return rivals
+def _check_baselines(baselines: dict[str, list[str]]) -> dict[str, list[str]]:
+    if "recipe" in baselines:
+        raise ValueError("recipe is the name of the submission's own: choose another for the baseline")
+    return baselines
 
 
 Recipe = Annotated[list[Step], Field(min_length=1), AfterValidator(_check_recipe)]
@@ -121,7 +121,7 @@ class RerankSettings(Settings):
     """The recipe of the submission, the recipes measured beside it, and the settings of their steps."""
 
     recipe: Recipe = Field(default=["knn", "sort", "insert"])
-    rivals: Annotated[dict[Name, Recipe], AfterValidator(_check_rivals)] = Field(default={})
+    baselines: Annotated[dict[Name, Recipe], AfterValidator(_check_baselines)] = Field(default={})
     top_k: Positive = LIST_LENGTH  # of every list; a competition takes no more
     min_confidence: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6  # query's plus image's, to be inserted
 
@@ -143,5 +143,5 @@ class RerankSettings(Settings):
 
     @property
     def recipes(self) -> dict[str, list[Step]]:
-        """The submission's recipe, called recipe, and its rivals, by name."""
-        return {"recipe": self.recipe, **self.rivals}
+        """The submission's recipe, called recipe, and its baselines, by name."""
+        return {"recipe": self.recipe, **self.baselines}

@@ -19,10 +19,10 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, name: str) -> Task:
     """The base network of one model."""
     model = config.models[name]
-    if model.trained is not None:
-        settings, files = model.architecture_settings, partial(digest_network, model.trained)
+    if model.checkpoint is not None:
+        settings, files = model.architecture_settings, partial(digest_network, model.checkpoint)
         return Task(f"02_train_base/{name}", partial(take_over, name=name), settings, (), files)
-    settings = {"model": model.model_dump(exclude={"final", "weight", "trained"}), "seed": config.seed}
+    settings = {"model": model.model_dump(exclude={"final", "weight", "checkpoint"}), "seed": config.seed}
     weights = partial(digest_file, model.weights_file) if model.weights_file else dict
     inputs = ("01_prepare_data:train.parquet",)
     return Task(f"02_train_base/{name}", partial(train_base, name=name), settings, inputs, weights, saves_on_stop=True)
@@ -38,15 +38,15 @@ def take_over(context: Context, name: str) -> None:
     from pipeline.network.checkpoint import copy_network
 
     model = context.config.models[name]
-    assert model.trained is not None
-    copy_network(model.trained, context.folder, model)
+    assert model.checkpoint is not None
+    copy_network(model.checkpoint, context.folder, model)
 
 
 def train_base(context: Context, name: str) -> None:
     """Write weights.safetensors, network.json and history.csv."""
     import pandas as pd
 
-    from pipeline.network.embedding import choose_device
+    from pipeline.device import choose_device
     from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
 

@@ -39,7 +39,7 @@ def choose_source(config: Config) -> str:
         return config.clean.source
     if config.data.clean_root is not None and has_clean_list(config.data.clean_root, config.data.source):
         return "given"
-    trains = any(model.trained is None for model in config.models.values())  # else nothing would learn from the list
+    trains = any(model.checkpoint is None for model in config.models.values())  # else nothing would learn from the list
     return "verify" if trains and config.local_model else "none"
 
 
@@ -47,8 +47,8 @@ def open_train(context: Context) -> tuple[Any, Any, Any]:
     """The table of train, the base network whose local features are compared, and the device."""
     import pandas as pd
 
+    from pipeline.device import choose_device
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.embedding import choose_device
 
     config, name = context.config, context.config.local_model
     network = load_network(context.input(f"02_train_base/{name}"), config.models[name])

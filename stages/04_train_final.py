@@ -21,10 +21,10 @@ def tasks(config: Config) -> list[Task]:
 def plan(config: Config, name: str) -> Task:
     """The final network of one model."""
     model = config.models[name]
-    if model.trained is not None:
+    if model.checkpoint is not None:
         work = partial(pass_on, name=name)
         return Task(f"04_train_final/{name}", work, model.architecture_settings, (f"02_train_base/{name}",))
-    settings = {"model": model.model_dump(exclude={"base", "weight", "weights", "trained"}), "seed": config.seed}
+    settings = {"model": model.model_dump(exclude={"base", "weight", "weights", "checkpoint"}), "seed": config.seed}
     inputs = (f"02_train_base/{name}", "01_prepare_data:train.parquet", "03_clean_train_set/list:train_clean.csv")
     return Task(f"04_train_final/{name}", partial(train_final, name=name), settings, inputs, saves_on_stop=True)
 
@@ -41,8 +41,8 @@ def train_final(context: Context, name: str) -> None:
     import pandas as pd
 
     from pipeline.competition.tables import read_clean_ids
+    from pipeline.device import choose_device
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.embedding import choose_device
     from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
 

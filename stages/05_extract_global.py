@@ -26,9 +26,9 @@ def extract_global(context: Context, name: str, split: str) -> None:
     """Write descriptors.npy, (N, D) float32, rows as in 01."""
     import pandas as pd
 
+    from pipeline.device import choose_device
     from pipeline.features.global_descriptors import describe_split
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.embedding import choose_device
 
     config = context.config
     table = pd.read_parquet(context.input(f"01_prepare_data:{split}.parquet"))

@@ -23,7 +23,7 @@ from pipeline.features.searched import (
     write_whitening,
 )
 from pipeline.runner import Context, Stage, Task, main
-from pipeline.sections import NON_LANDMARK
+from pipeline.settings import NON_LANDMARK
 
 SHARD_ROWS = 65_536  # queries: what a kill can cost. An approximate index, built for each shard anew, has one
 
@@ -56,8 +56,8 @@ def plan(config: Config, queries: str, base: str) -> Task:
     search, k = config.search, count_neighbours(config, queries, base)
     settings = {
         "k": k,
-        "factory": search.factory,
-        "probes": search.probes if search.factory != "Flat" else None,
+        "factory": search.index_factory,
+        "nprobe": search.nprobe if search.index_factory != "Flat" else None,
         "weights": {name: model.weight for name, model in config.models.items()},
     }
     splits = dict.fromkeys((queries, base))
@@ -93,9 +93,9 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
     """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32."""
     import numpy as np
 
+    from pipeline.device import choose_device
     from pipeline.features.store import write_at
     from pipeline.matching.knn import search
-    from pipeline.network.embedding import choose_device
 
     settings = context.config.search
     asked, known = (open_descriptors(context.input, context.config, split) for split in (queries, base))
@@ -107,14 +107,14 @@ def build_knn(context: Context, queries: str, base: str, k: int) -> None:
             own = np.arange(start, stop) if queries == base else None  # an image is not its own neighbour
             found = search(
                 asked[start:stop], known, k,
-                factory=settings.factory, probes=settings.probes, device=device, exclude=own,
+                index_factory=settings.index_factory, nprobe=settings.nprobe, device=device, exclude=own,
             )  # fmt: skip
             return found._asdict()
         except ValueError as error:
             hint = "take Flat, or a faiss index_factory string that suits so many rows"
-            raise PipelineError(str(error), f"search.factory = {settings.factory}", hint) from error
+            raise PipelineError(str(error), f"search.index_factory = {settings.index_factory}", hint) from error
 
-    shard_rows = SHARD_ROWS if settings.factory == "Flat" else len(asked) or 1
+    shard_rows = SHARD_ROWS if settings.index_factory == "Flat" else len(asked) or 1
     write_at(context, len(asked), shard_rows, neighbours, f"{queries} photographs")
     context.facts["rows"] = len(asked)
 

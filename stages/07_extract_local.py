@@ -44,9 +44,9 @@ def calibrate(context: Context) -> None:
     """Write threshold.json: the attention that a feature has to exceed."""
     import pandas as pd
 
+    from pipeline.device import choose_device
     from pipeline.features.local_features import LocalNetwork, calibrate_split
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.embedding import choose_device
 
     config, name = context.config, context.config.local_model
     known = pd.read_parquet(context.input(calibration_table(config)))
@@ -60,10 +60,10 @@ def extract_local(context: Context, split: str) -> None:
     import numpy as np
     import pandas as pd
 
+    from pipeline.device import choose_device
     from pipeline.features.local_features import LocalNetwork, extract_split
     from pipeline.matching.pair_table import read_compared
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.embedding import choose_device
 
     config, name = context.config, context.config.local_model
     table = pd.read_parquet(context.input(f"01_prepare_data:{split}.parquet"))

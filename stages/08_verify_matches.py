@@ -34,9 +34,9 @@ def verify_matches(context: Context, split: str) -> None:
     import numpy as np
     import pandas as pd
 
+    from pipeline.device import choose_device
     from pipeline.features.local_store import LocalStore
     from pipeline.matching.pair_table import read_compared, verify_split
-    from pipeline.network.embedding import choose_device
 
     config = context.config
     pairs = read_compared(context.input, config, split)

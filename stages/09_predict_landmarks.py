@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Context, Stage, Task, main
-from pipeline.sections import NON_LANDMARK
+from pipeline.settings import NON_LANDMARK
 
 
 def tasks(config: Config) -> list[Task]:

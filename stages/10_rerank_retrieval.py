@@ -1,4 +1,4 @@
-"""Stage 10: the ranking of every test photograph after each step of the recipe, and of its rivals.
+"""Stage 10: the ranking of every test photograph after each step of the recipe, and of its baselines.
 
 A benchmark is ranked once a setup, because each has other junk, which is out before anything is re-ranked.
 """
@@ -46,7 +46,7 @@ def rerank(context: Context, steps: list[Step]) -> None:
 
     import numpy as np
 
-    from pipeline.network.embedding import choose_device
+    from pipeline.device import choose_device
     from pipeline.ranking.evidence import read_evidence, read_ranking, read_setups
     from pipeline.ranking.recipe import run_recipe
 

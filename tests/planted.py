@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.matching.knn import Neighbours
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.ranking import Ranking
 
 
@@ -14,7 +14,7 @@ def graph(*lists):
     for image, near in enumerate(lists):
         rows[image, : len(near)] = list(near)
         similarities[image, : len(near)] = list(near.values())
-    return Neighbours(similarities, rows)
+    return Neighbours(rows, similarities)
 
 
 def one_list(rows, scores, count=None):

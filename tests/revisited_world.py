@@ -10,7 +10,7 @@ from pipeline.competition.demo.photograph import NO_LANDMARK
 from pipeline.competition.demo.world import Shot, render_job
 from pipeline.network.checkpoint import save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.sections import ModelSettings, PhaseSettings
+from pipeline.settings import ModelSettings, PhaseSettings
 
 SIDE_PX = 96
 LANDMARKS = 3

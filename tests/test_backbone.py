@@ -5,10 +5,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from pipeline.device import choose_device, mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.network import backbone as module
 from pipeline.network.backbone import BACKBONES, Backbone, build_backbone, read_weights
-from pipeline.network.embedding import EmbeddingNetwork, choose_device, mixed_precision
+from pipeline.network.embedding import EmbeddingNetwork
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,10 @@ def world(tmp_path_factory):
 def arguments(folder: Path, config: str, data: str, outputs: Path) -> list[str]:
     return [
         "--config", str(ROOT / "configs" / f"{config}.toml"), f"data.root={folder / data}",
-        f"runtime.outputs={outputs}", f"models.resnet101.trained={folder / 'network'}",
+        f"runtime.outputs={outputs}", f"models.resnet101.checkpoint={folder / 'network'}",
         "models.resnet101.backbone=resnet18", "models.resnet101.dims=32",
         "extract.max_side_px=96", "extract.scales=[1.0]", "local.max_side_px=96", "local.scales=[0.7, 1.0]",
-        "local.max_features=60", "verify.index_k=4", "verify.max_residual=0.1", "search.graph_k=8",
+        "local.max_features=60", "verify.index_k=4", "verify.inlier_threshold=0.1", "search.graph_k=8",
     ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_query_is_described_by_its_box_alone(world, finished, tmp_path):
 
 def test_with_a_labelled_train_set_the_two_steps_run_and_know_its_landmarks(world, tmp_path):
     folder, _ = world
-    labelled = [f"data.train_root={folder / 'labelled'}", "rerank.rivals={two = ['knn', 'sort', 'insert']}"]
+    labelled = [f"data.train_root={folder / 'labelled'}", "rerank.baselines={two = ['knn', 'sort', 'insert']}"]
     assert run(*arguments(folder, "rparis", "tiny", tmp_path), *labelled, "rerank.recipe=['knn', 'soft']") == 0
     measured = json.loads((tmp_path / "rparis" / "12_evaluate" / "metrics.json").read_text())["revisited"]
     assert [step["step"] for step in measured["two"]] == ["knn", "sort", "insert"]
@@ -143,7 +143,7 @@ def test_with_a_labelled_train_set_the_two_steps_run_and_know_its_landmarks(worl
 def test_distractors_are_more_images_to_search_and_lower_no_count(world, finished, tmp_path):
     folder, truth = world
     shutil.copytree(folder / "labelled" / "train", tmp_path / "more" / "deep")
-    more = [f"data.distractors={tmp_path / 'more'}", "rerank.rivals={}", "rerank.recipe=['knn', 'alpha_qe']"]
+    more = [f"data.distractors={tmp_path / 'more'}", "rerank.baselines={}", "rerank.recipe=['knn', 'alpha_qe']"]
     assert run(*arguments(folder, "roxford", "tiny", tmp_path), *more) == 0
     outputs = tmp_path / "roxford"
     table = pd.read_parquet(outputs / "01_prepare_data" / "index.parquet")
@@ -156,7 +156,7 @@ def test_distractors_are_more_images_to_search_and_lower_no_count(world, finishe
 
 def test_lists_shorter_than_the_index_count_what_they_miss(world, tmp_path):
     folder, _ = world
-    short = ["search.index_k=6", "rerank.top_k=6", "rerank.rivals={}", "rerank.recipe=['knn', 'alpha_qe']"]
+    short = ["search.index_k=6", "rerank.top_k=6", "rerank.baselines={}", "rerank.recipe=['knn', 'alpha_qe']"]
     assert run(*arguments(folder, "roxford", "tiny", tmp_path), *short) == 0
     measured = json.loads((tmp_path / "roxford" / "12_evaluate" / "metrics.json").read_text())["revisited"]
     most = max(step[setup]["unlisted"] for step in measured["recipe"] for setup in SETUPS)
@@ -169,7 +169,7 @@ def test_the_classic_sets_run_and_find_their_own_query(world, tmp_path):
     folder, _ = world
     write_revisited(tmp_path / "classic", classic=True)
     given = [*arguments(folder, "roxford", "tiny", tmp_path), f"data.root={tmp_path / 'classic'}"]
-    assert run(*given, "rerank.rivals={}", "rerank.recipe=['knn']") == 0
+    assert run(*given, "rerank.baselines={}", "rerank.recipe=['knn']") == 0
     measured = json.loads((tmp_path / "roxford" / "12_evaluate" / "metrics.json").read_text())["revisited"]
     assert set(measured["recipe"][0]) == {"step", "seconds", "classic"}
     ids = pd.read_parquet(tmp_path / "roxford" / "01_prepare_data" / "test.parquet")["id"].tolist()
@@ -209,9 +209,9 @@ def test_a_malicious_ground_truth_is_refused_by_the_run(world, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("rerank.rivals.two=['knn', 'sort']", "the step sort of the recipe two"),
+        ("rerank.baselines.two=['knn', 'sort']", "the step sort of the recipe two"),
         ("rerank.recipe=['knn', 'soft']", "the step soft of the recipe recipe"),
-        ("rerank.rivals.two=['knn', 'label_vector']", "the step label_vector"),
+        ("rerank.baselines.two=['knn', 'label_vector']", "the step label_vector"),
         ("recognition.max_inliers=20", "recognition.max_inliers"),
         ("clean.source=verify", "clean.source"),
         ("models.other.backbone=resnet18", "training models.other"),

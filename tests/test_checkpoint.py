@@ -18,7 +18,7 @@ from pipeline.network.checkpoint import (
     save_training_state,
 )
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.sections import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
+from pipeline.settings import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="none", dims=16)
 SMALL = ModelSettings(backbone="resnet18", weights="none", dims=16, local=False)

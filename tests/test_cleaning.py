@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from workplaces import Place
+from tasks import RecordedTask
 
 from pipeline.errors import PipelineError
 from pipeline.matching import clean_list
 from pipeline.matching.clean_list import find_candidates, make_clean_list, pass_clean_list_on
 from pipeline.matching.cleaning import count_supporters, keep_images, list_pairs, pick_same_landmark
-from pipeline.sections import CleanSettings
+from pipeline.settings import CleanSettings
 
 CPU = torch.device("cpu")
 
@@ -106,7 +106,7 @@ def test_an_image_that_is_left_alone_goes_with_its_landmark():
 
 
 def candidates_of(folder, descriptors, landmarks, shards=1000, **settings):
-    find_candidates(Place(folder, shards), descriptors, landmarks, CleanSettings(**settings), CPU)
+    find_candidates(RecordedTask(folder, shards), descriptors, landmarks, CleanSettings(**settings), CPU)
     return np.load(folder / "neighbours.npy")
 
 

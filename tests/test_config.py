@@ -29,10 +29,15 @@ def test_overrides_are_read_as_toml_and_beat_the_file(toml):
     path = toml("[rerank]\nmin_confidence = 0.5\n[models.a]\nbackbone = 'resnet18'\n")
     config = load_config(
         path,
-        ["rerank.min_confidence=0.9", "rerank.rivals.s=['knn', 'sort']", "data.root=/photos", "models.a.base.epochs=2"],
+        [
+            "rerank.min_confidence=0.9",
+            "rerank.baselines.s=['knn', 'sort']",
+            "data.root=/photos",
+            "models.a.base.epochs=2",
+        ],
     )
     assert config.rerank.min_confidence == 0.9
-    assert config.rerank.rivals == {"s": ["knn", "sort"]}
+    assert config.rerank.baselines == {"s": ["knn", "sort"]}
     assert config.data.root == Path("/photos")
     assert config.models["a"].base.epochs == 2
     assert list(config.models) == ["a"]
@@ -58,8 +63,8 @@ def test_overrides_are_read_as_toml_and_beat_the_file(toml):
         ("", ["models.cnn.pooling=netvlad"], ["models.cnn.pooling", "'rmac'"]),
         ("", ["data.source=somewhere"], ["data.source", "gldv2"]),
         ("", ["rerank.recipe=['sort']"], ["starts with knn"]),
-        ("", ["rerank.rivals.a=['knn', 'dance']"], ["rerank.rivals.a", "dance"]),
-        ("", ["rerank.rivals.recipe=['knn']"], ["name of the submission's own"]),
+        ("", ["rerank.baselines.a=['knn', 'dance']"], ["rerank.baselines.a", "dance"]),
+        ("", ["rerank.baselines.recipe=['knn']"], ["name of the submission's own"]),
         ("", ["vote.votes=20"], ["vote.votes = 20", "search.train_k is 10"]),
         ("", ["recognition.votes=20"], ["recognition.votes = 20", "search.train_k is 10"]),
         ("", ["recognition.power=0"], ["recognition.power", "greater than 0"]),
@@ -83,7 +88,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(toml, text, overrides, ex
 
 
 def test_lists_longer_than_a_submission_are_for_benchmarks_alone(toml):
-    benchmark = ["data.source=revisited", "models.cnn.trained=somewhere", "rerank.recipe=['knn']"]
+    benchmark = ["data.source=revisited", "models.cnn.checkpoint=somewhere", "rerank.recipe=['knn']"]
     assert load_config(toml(""), [*benchmark, "rerank.top_k=5000"]).rerank.top_k == 5000
     with pytest.raises(PipelineError, match=r"rerank\.top_k = 5000: a submission holds 100"):
         load_config(toml(""), ["rerank.top_k=5000"])
@@ -98,13 +103,13 @@ def test_what_only_benchmarks_read_is_refused_elsewhere(toml, setting):
 def test_a_benchmark_without_labels_needs_a_trained_network_and_steps_that_need_no_labels(toml):
     benchmark, plain = "data.source=holidays", "rerank.recipe=['knn', 'aqe']"
     with pytest.raises(PipelineError, match=r"the step sort of the recipe recipe .* data\.train_root"):
-        load_config(toml(""), [benchmark, "models.cnn.trained=somewhere"])
+        load_config(toml(""), [benchmark, "models.cnn.checkpoint=somewhere"])
     with pytest.raises(PipelineError, match=r"training models\.cnn .* data\.train_root .* models\.<name>\.trained"):
         load_config(toml(""), [benchmark, plain])
     with pytest.raises(PipelineError, match="the step dba of the recipe recipe"):
         load_config(
             toml(""),
-            [benchmark, "models.cnn.trained=a", "rerank.recipe=['knn', 'dba']", "rerank.dba.supervised=true"],
+            [benchmark, "models.cnn.checkpoint=a", "rerank.recipe=['knn', 'dba']", "rerank.dba.supervised=true"],
         )
     assert load_config(toml(""), [benchmark, "data.train_root=labelled"]).data.has_train
 
@@ -118,7 +123,7 @@ VOTED = "vote.max_inliers=70"
     ("override", "asking"),
     [
         (VERIFIED, "the step verify"),
-        ("rerank.rivals.s=['knn', 'verify']", "the step verify"),
+        ("rerank.baselines.s=['knn', 'verify']", "the step verify"),
         (WEIGHED, "recognition.max_inliers"),
         (VOTED, "vote.max_inliers"),
         ("clean.source=verify", "clean.source = verify"),
@@ -155,7 +160,7 @@ def test_test_photographs_are_compared_with_the_splits_that_a_setting_asks_for(t
     path = toml("")
     assert load_config(path).verified_splits == []
     assert load_config(path, [VERIFIED]).verified_splits == ["index"]
-    assert load_config(path, ["rerank.rivals.s=['knn', 'verify', 'sort']"]).verified_splits == ["index"]
+    assert load_config(path, ["rerank.baselines.s=['knn', 'verify', 'sort']"]).verified_splits == ["index"]
     assert load_config(path, [WEIGHED]).verified_splits == ["train"]
     assert load_config(path, [VOTED]).verified_splits == ["train"]
     assert load_config(path, [VOTED, WEIGHED]).verified_splits == ["train"]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from pipeline.network.backbone import BACKBONES, Backbone, ShallowBackbone
 from pipeline.network.delg import LocalBranch, LocalMaps, local_loss, pool_attended
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.sections import ModelSettings, PhaseSettings
+from pipeline.settings import ModelSettings, PhaseSettings
 
 TARGETS = torch.tensor([0, 2, 1])
 

@@ -15,7 +15,7 @@ from pipeline.competition.demo.distractor import DISTRACTORS
 from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
 from pipeline.competition.demo.view import VIEWS
 from pipeline.competition.demo.world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
-from pipeline.sections import DemoSettings
+from pipeline.settings import DemoSettings
 
 TINY = DemoSettings(landmarks=3, train_images=12, index_images=6, test_images=5, longest_side_px=96)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from planted import draw_chains, graph, mean_ap, one_list
 
-from pipeline.matching.knn import Neighbours, search_exact
+from pipeline.matching.knn import search_exact
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.diffusion import build_affinity, diffusion_step
 from pipeline.ranking.ranking import Ranking
 
@@ -65,7 +66,7 @@ def test_the_affinity_equals_a_dense_one_and_is_symmetric(images, k):
 
 def test_an_index_of_no_or_one_image_has_no_edges():
     for images in (0, 1):
-        affinity = build_affinity(Neighbours(np.zeros((images, 3), np.float32), np.full((images, 3), -1, np.int32)))
+        affinity = build_affinity(Neighbours(np.full((images, 3), -1, np.int32), np.zeros((images, 3), np.float32)))
         assert affinity.shape == (images, images) and affinity.nnz == 0
 
 

@@ -5,7 +5,8 @@ import pytest
 from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, unit_vectors
 
 from pipeline.features.ensemble import JoinedDescriptors
-from pipeline.matching.knn import Neighbours, search_exact
+from pipeline.matching.knn import search_exact
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking import expansion
 from pipeline.ranking.expansion import augment_database, expand_queries, search_again
 from pipeline.ranking.ranking import Ranking
@@ -20,7 +21,7 @@ def make(*lists):
 
 def neighbours_of(rows):
     rows = np.array(rows, np.int32)
-    return Neighbours(np.zeros(rows.shape, np.float32), rows)
+    return Neighbours(rows, np.zeros(rows.shape, np.float32))
 
 
 def naive_move(own, others, alpha):

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 from photographs import write_photographs
+from tasks import RecordedTask
 from torch import nn
 from torch.nn import functional as F
-from workplaces import Place
 
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import (
@@ -20,7 +20,7 @@ from pipeline.features.global_descriptors import (
 )
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.network.landmark_network import build_embedding
-from pipeline.sections import ExtractSettings, ModelSettings
+from pipeline.settings import ExtractSettings, ModelSettings
 
 CPU = torch.device("cpu")
 SETTINGS = ExtractSettings(
@@ -162,7 +162,7 @@ def test_with_a_longest_side_every_photograph_is_described_at_its_own_size(netwo
     views = table(*((*size, box) for size, box in zip(sizes, boxes, strict=True)))
     views["path"] = [path.name for path in paths]
     settings = SETTINGS.model_copy(update={"max_side_px": 128, "scales": [0.7071, 1.0]})
-    place = Place(tmp_path / "work")
+    place = RecordedTask(tmp_path / "work")
     describe_split(place, network, views, tmp_path, settings, CPU)
     found = np.load(tmp_path / "work" / "descriptors.npy")
     for row, (path, target) in enumerate(zip(paths, [(128, 96), (96, 128), (64, 64), (96, 64)], strict=True)):
@@ -181,7 +181,7 @@ def test_with_a_longest_side_every_photograph_is_described_at_its_own_size(netwo
 
 def test_no_photographs_with_a_longest_side_have_an_empty_matrix_and_sizes_belong_to_it(network, tmp_path):
     settings = SETTINGS.model_copy(update={"max_side_px": 128})
-    describe_split(Place(tmp_path / "work"), network, table().assign(path=[]), tmp_path, settings, CPU)
+    describe_split(RecordedTask(tmp_path / "work"), network, table().assign(path=[]), tmp_path, settings, CPU)
     assert np.load(tmp_path / "work" / "descriptors.npy").shape == (0, 24)
     for wrong, sizes in ((settings, None), (SETTINGS, [(32, 32)])):
         with pytest.raises(ValueError, match="give both or neither"):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.matching import blocks, knn
-from pipeline.matching.knn import Neighbours, search, search_approximate, search_exact
+from pipeline.matching.knn import search, search_approximate, search_exact
+from pipeline.matching.neighbours import Neighbours
 
 
 def naive_search(queries, base, k, exclude=None):
@@ -17,7 +18,7 @@ def naive_search(queries, base, k, exclude=None):
         ranked = sorted(pair for pair in ranked if exclude is None or pair[1] != exclude[q])[:k]
         similarities[q, : len(ranked)] = [-s + 0.0 for s, _ in ranked]
         rows[q, : len(ranked)] = [n for _, n in ranked]
-    return Neighbours(similarities, rows)
+    return Neighbours(rows, similarities)
 
 
 def unit_vectors(rng, count, width):
@@ -89,12 +90,12 @@ def test_lists_longer_than_the_base_end_with_minus_one_and_similarity_zero():
     assert found.similarities.tolist() == [[1, -1, 0, 0]]
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF1,Flat"])
+@pytest.mark.parametrize("index_factory", ["Flat", "IVF1,Flat"])
 @pytest.mark.parametrize("device", [None, "cpu"])
-def test_no_queries_or_no_base_give_empty_lists_of_the_right_shape(device, factory):
+def test_no_queries_or_no_base_give_empty_lists_of_the_right_shape(device, index_factory):
     some, none = np.ones((3, 4), np.float32), np.zeros((0, 4), np.float32)
-    assert search(none, some, 5, device=device, factory=factory).rows.shape == (0, 5)
-    found = search(some, none, 5, device=device, factory=factory)
+    assert search(none, some, 5, device=device, index_factory=index_factory).rows.shape == (0, 5)
+    found = search(some, none, 5, device=device, index_factory=index_factory)
     assert (found.rows == -1).all() and found.similarities.shape == (3, 5) and not found.similarities.any()
 
 
@@ -176,15 +177,17 @@ def test_an_approximate_index_that_visits_everything_is_exact():
     base, queries = unit_vectors(rng, 600, 16), unit_vectors(rng, 30, 16)
     exclude = rng.integers(-1, 600, 30)
     expected = search_exact(queries, base, 10, exclude=exclude)
-    for factory in ("IVF8,Flat", "PCA16,IVF8,Flat"):
-        assert_same(search_approximate(queries, base, 10, factory, probes=8, exclude=exclude, block_rows=99), expected)
+    for index_factory in ("IVF8,Flat", "PCA16,IVF8,Flat"):
+        assert_same(
+            search_approximate(queries, base, 10, index_factory, nprobe=8, exclude=exclude, block_rows=99), expected
+        )
 
 
 def test_an_approximate_search_gives_exact_similarities_of_what_it_finds():
     rng = np.random.default_rng(7)
     base, queries = unit_vectors(rng, 600, 16), unit_vectors(rng, 30, 16)
-    few = search(queries, base, 10, factory="IVF32,Flat", probes=1)
-    more = search(queries, base, 10, factory="IVF32,Flat", probes=16)
+    few = search(queries, base, 10, index_factory="IVF32,Flat", nprobe=1)
+    more = search(queries, base, 10, index_factory="IVF32,Flat", nprobe=16)
     exact = search(queries, base, 10)
     products = np.einsum("qd,qkd->qk", queries.astype(np.float64), base[few.rows].astype(np.float64))
     np.testing.assert_array_equal(np.where(few.rows < 0, 0, products.round(6)).astype(np.float32), few.similarities)
@@ -197,8 +200,8 @@ def test_an_approximate_search_gives_exact_similarities_of_what_it_finds():
 def test_a_compressed_index_can_leave_lists_short_but_never_repeats_a_row():
     rng = np.random.default_rng(8)
     base = unit_vectors(rng, 400, 16)
-    found = search_approximate(base[:20], base, 60, "IVF32,PQ4x4", probes=1)
-    for similarities, rows in zip(*found, strict=True):
+    found = search_approximate(base[:20], base, 60, "IVF32,PQ4x4", nprobe=1)
+    for rows, similarities in zip(*found, strict=True):
         held = rows[rows >= 0]
         assert len(np.unique(held)) == len(held) and (rows[len(held) :] == -1).all()
         assert (np.diff(similarities[: len(held)]) <= 0).all()

@@ -26,7 +26,7 @@ from pipeline.images.decode import read_header
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.sections import LocalSettings, ModelSettings, PhaseSettings
+from pipeline.settings import LocalSettings, ModelSettings, PhaseSettings
 
 CPU = torch.device("cpu")
 SCALES = LocalSettings().scales
@@ -130,7 +130,7 @@ def test_matches_of_a_warped_photograph_agree_with_the_warp_within_2_cells(lite,
         assert len(pairs) >= 0.25 * len(first.points), name
         off = np.linalg.norm(cv2.transform(x[None], matrix)[0] - y, axis=1) / cell_px
         assert np.median(off) < 1 and np.mean(off <= 2) > 0.6, name
-        fitted, inliers = fit_affine(x, y, max_residual=cell_px)
+        fitted, inliers = fit_affine(x, y, inlier_threshold=cell_px)
         assert inliers.mean() > 0.5 and off[inliers].max() <= 2, name
         astray = np.linalg.norm(cv2.transform(corners[None], fitted - matrix)[0], axis=1) / cell_px
         assert astray.max() < 1.25, name

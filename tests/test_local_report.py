@@ -17,7 +17,7 @@ from pipeline.report.local_report import (
     render_cleaning,
     render_pairs,
 )
-from pipeline.sections import VerifySettings
+from pipeline.settings import VerifySettings
 
 PICTURE = "<img src='data:image/jpeg;base64,"
 
@@ -81,7 +81,7 @@ def verified(tmp_path):
         folder = tmp_path / name
         write_ragged_in_shards(folder, folder / "s", 2, 2, lambda at, to, some=some: pack(some[at:to], "float16"))
         stores.append(LocalStore(folder))
-    settings = VerifySettings(min_similarity=0.68, max_ratio=0.9, trials=50)
+    settings = VerifySettings(min_similarity=0.68, max_ratio=0.9, max_iterations=50)
     run = VerifiedRun(compared((0, 0, 30), (0, 1, 0), (1, 0, 0)), *stores, np.array([120, 120]), settings)
     return run, Photographs(["a", "b"], paths[:2]), Photographs(["c", "<d>"], paths[2:])
 

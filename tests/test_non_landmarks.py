@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from pipeline.matching.knn import Neighbours, search
+from pipeline.matching.knn import search
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.non_landmarks import gather_likeness, mean_similarities, penalise_neighbours
 
 
 def neighbours(similarities, rows):
-    return Neighbours(np.array(similarities, np.float32), np.array(rows, np.int32))
+    return Neighbours(np.array(rows, np.int32), np.array(similarities, np.float32))
 
 
 def draw_neighbours(rng, count, k, base):
@@ -16,7 +17,7 @@ def draw_neighbours(rng, count, k, base):
     similarities = -np.sort(-rng.integers(-4, 5, (count, k)) / 4, axis=1).astype(np.float32)
     rows = rng.integers(0, base, (count, k)).astype(np.int32) if base else np.full((count, k), -1, np.int32)
     rows[np.arange(k) >= rng.integers(0, k + 1, (count, 1))] = -1
-    return Neighbours(np.where(rows >= 0, similarities, np.float32(0)), rows)
+    return Neighbours(rows, np.where(rows >= 0, similarities, np.float32(0)))
 
 
 def test_the_mean_is_over_the_neighbours_there_are():
@@ -36,7 +37,7 @@ def test_means_and_gathered_likeness_equal_one_neighbour_at_a_time(k):
         assert found.shape == near.rows.shape and found.dtype == np.float32
         for at in np.ndindex(near.rows.shape):
             line = [part[near.rows[at]] for part in train] if near.rows[at] >= 0 else ([], [])
-            own = [float(similarity) for similarity, row in zip(*line, strict=True) if row >= 0]
+            own = [float(similarity) for row, similarity in zip(*line, strict=True) if row >= 0]
             expected = sum(own) / len(own) if own else 0.0
             assert found[at] == pytest.approx(expected, abs=1e-6)
 
@@ -51,7 +52,7 @@ def test_only_the_lines_of_somebodys_neighbours_are_read():
             return self.array[rows]
 
     similarities, rows = Watched(np.full((9, 2), 0.5, np.float32)), Watched(np.zeros((9, 2), np.int32))
-    found = gather_likeness(Neighbours(similarities, rows), np.int32([[8, 3, -1], [3, 3, 8]]))
+    found = gather_likeness(Neighbours(rows, similarities), np.int32([[8, 3, -1], [3, 3, 8]]))
     assert similarities.read == rows.read == [[3, 8]]
     assert found.tolist() == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from workplaces import Place
+from tasks import RecordedTask
 
 from pipeline.competition.metrics import Truth
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
@@ -12,7 +12,7 @@ from pipeline.features.store import write_ragged_in_shards
 from pipeline.matching import pair_table
 from pipeline.matching.pair_table import PairTable, list_first_neighbours, list_neighbours, verify_split
 from pipeline.matching.verification import verify_pair
-from pipeline.sections import VerifySettings
+from pipeline.settings import VerifySettings
 
 # ---- Looking up ----------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def test_the_pairs_of_lists_are_those_of_a_loop(shape):
 
 CPU = torch.device("cpu")
 SIDES = np.array([400, 800, 640, 100, 500])
-SETTINGS = {"min_similarity": 0.5, "trials": 100}
+SETTINGS = {"min_similarity": 0.5, "max_iterations": 100}
 
 
 def photograph(rng, count, surface, seen):
@@ -103,14 +103,14 @@ PAIRS = np.array([(query, row) for query in (2, 0, 1) for row in (3, 1, 0, 4, 2)
 
 def verify(folder, stores, pairs=PAIRS, shards=1000, **settings):
     given = VerifySettings(**SETTINGS | settings)
-    inliers = verify_split(Place(folder, shards), *stores, pairs, SIDES, "index", given, CPU)
+    inliers = verify_split(RecordedTask(folder, shards), *stores, pairs, SIDES, "index", given, CPU)
     return inliers, pd.read_parquet(folder / "pairs.parquet")
 
 
 @pytest.mark.parametrize("max_ratio", [1.0, 0.33])
 def test_a_table_holds_what_each_pair_counts_alone_within_a_share_of_the_base_photograph(tmp_path, stores, max_ratio):
-    inliers, table = verify(tmp_path, stores, max_ratio=max_ratio, max_residual=0.015)
-    words = {"min_similarity": 0.5, "trials": 100, "max_ratio": max_ratio if max_ratio < 1 else None}
+    inliers, table = verify(tmp_path, stores, max_ratio=max_ratio, inlier_threshold=0.015)
+    words = {"min_similarity": 0.5, "max_iterations": 100, "max_ratio": max_ratio if max_ratio < 1 else None}
     expected = []
     for query, row in PAIRS.tolist():
         matches, fitted = verify_pair(stores[0][query], stores[1][row], 0.015 * SIDES[row], **words)

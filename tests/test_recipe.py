@@ -7,13 +7,14 @@ import pytest
 
 from pipeline.competition.metrics import Truth
 from pipeline.config import Config
-from pipeline.matching.knn import Neighbours, search_exact
+from pipeline.matching.knn import search_exact
+from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.expansion import augment_database, expand_queries, search_again
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import MOVES, STEPS, Evidence, TrainNeighbours, run_recipe
 from pipeline.ranking.voting import Votes
-from pipeline.sections import VerifySettings
+from pipeline.settings import VerifySettings
 from pipeline.steps import RerankSettings
 
 ALL = sorted({*STEPS, *MOVES})
@@ -110,7 +111,7 @@ def world_without(known, query, junk):
     near = search_exact(known.queries[query : query + 1], known.index[kept], len(kept))
     inliers = known.pairs.look_up(np.tile(np.arange(40, dtype=np.int32), (12, 1)))[query, kept]
     pairs = PairTable(np.zeros(len(kept), np.int32), np.arange(len(kept), dtype=np.int32), inliers)
-    graph = Neighbours(known.graph.similarities[kept].copy(), known.graph.rows[kept].copy())
+    graph = Neighbours(known.graph.rows[kept].copy(), known.graph.similarities[kept].copy())
     for row in range(len(kept)):  # edges to junk are gone, what is behind them moves up
         stay = ~np.isin(graph.rows[row], junk)
         rows, weights = number[graph.rows[row][stay]], graph.similarities[row][stay]

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tasks import RecordedTask
 from test_stages import ROOT, run
-from workplaces import Place
 
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
@@ -45,7 +45,9 @@ def whiten_run(config, find):
     whitening.mkdir(parents=True)
     write_whitening(whitening, train, config.search)
     for split in SPLITS:
-        write_whitened(Place(find(f"06_build_knn/whitened/{split}")), whitening, open_joined(find, config, split))
+        write_whitened(
+            RecordedTask(find(f"06_build_knn/whitened/{split}")), whitening, open_joined(find, config, split)
+        )
 
 
 def naive_whitening(train, vectors, dims, power):
@@ -106,10 +108,10 @@ def test_an_empty_split_and_one_of_several_shards_are_whitened_in_their_order(de
     whiten_run(config, find)
     train = open_joined(find, config, "train")[:]
     many = np.tile(train, (SHARD_ROWS // len(train) + 1, 1))
-    write_whitened(Place(tmp_path / "many"), find("06_build_knn/whitening"), JoinedDescriptors([many]))
+    write_whitened(RecordedTask(tmp_path / "many"), find("06_build_knn/whitening"), JoinedDescriptors([many]))
     whitened = np.load(tmp_path / "many" / "descriptors.npy")
     assert len(whitened) == len(many) > SHARD_ROWS and (whitened[-60:] == whitened[:60]).all()
-    write_whitened(Place(tmp_path / "none"), find("06_build_knn/whitening"), JoinedDescriptors([many[:0]]))
+    write_whitened(RecordedTask(tmp_path / "none"), find("06_build_knn/whitening"), JoinedDescriptors([many[:0]]))
     assert np.load(tmp_path / "none" / "descriptors.npy").shape == (0, 3)
 
 
@@ -131,7 +133,10 @@ def assert_same_lists(found, queries, base):
 def test_a_run_with_whitening_lists_what_a_naive_search_does_and_another_size_reruns_06_and_later(tmp_path, capsys):
     plain = ["clean.source=none", "models.cnn.local=false", "recognition.max_inliers=0"]
     plain += [f"models.cnn.{phase}.epochs=0" for phase in ("base", "final")]
-    plain += ["rerank.rivals={soft = ['knn', 'soft'], aqe = ['knn', 'aqe'], dba = ['knn', 'dba']}", "search.graph_k=5"]
+    plain += [
+        "rerank.baselines={soft = ['knn', 'soft'], aqe = ['knn', 'aqe'], dba = ['knn', 'dba']}",
+        "search.graph_k=5",
+    ]
     arguments = ["--config", ROOT / "configs" / "smoke.toml", f"data.root={tmp_path / 'world'}"]
     arguments += [f"runtime.outputs={tmp_path}", *plain]
     assert run(*arguments, "search.whiten_dims=16", "search.whiten_power=0.25") == 0

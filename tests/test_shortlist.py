@@ -21,7 +21,7 @@ def test_cosines_are_those_of_a_search_whatever_stands_beside(count):
         some = rng.permutation(count)[: count // 2]
         np.testing.assert_array_equal(cosines(vectors[some]), found[np.ix_(some, some)])
         if count:
-            similarities, rows = search_exact(vectors, vectors, count)
+            rows, similarities = search_exact(vectors, vectors, count)
             np.testing.assert_array_equal(np.take_along_axis(found, rows, axis=1).astype(np.float32), similarities)
 
 

@@ -216,7 +216,7 @@ def test_a_clean_list_limits_the_final_training_alone(photographs):
 
 def test_without_inliers_asked_for_nothing_is_compared(photographs):
     arguments, _, outputs = photographs
-    plain = ["rerank.rivals={}", "recognition.max_inliers=0", "clean.source=none", "models.cnn.local=false"]
+    plain = ["rerank.baselines={}", "recognition.max_inliers=0", "clean.source=none", "models.cnn.local=false"]
     assert run(*arguments, *plain) == 0
     assert not (outputs / "07_extract_local").exists() and not (outputs / "08_verify_matches").exists()
     assert [path.name for path in (outputs / "03_clean_train_set").iterdir() if path.is_dir()] == ["list"]
@@ -249,7 +249,7 @@ def test_an_ensemble_of_two_models_and_a_rival_recipe_run_beside_the_first(photo
     arguments, _, outputs = photographs
     second = ["models.other.backbone=resnet18", "models.other.weights=none", "models.other.dims=32"]
     second += [f"models.other.{phase}.epochs=0" for phase in ("base", "final")] + ["models.other.weight=0.5"]
-    assert run(*arguments, *second, "rerank.rivals.sorted=['knn', 'sort']") == 0
+    assert run(*arguments, *second, "rerank.baselines.sorted=['knn', 'sort']") == 0
     assert np.load(outputs / "05_extract_global" / "other" / "test" / "descriptors.npy").shape == (24, 32)
     metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
     for one, other in zip(metrics["retrieval"]["sorted"], metrics["retrieval"]["recipe"], strict=False):
@@ -261,7 +261,7 @@ def test_every_step_runs_as_a_rival_in_the_same_run(photographs):
     steps = [step for step in get_args(Step) if step not in ("knn", "verify", "sort", "insert")]
     rivals = ", ".join(f"{step} = ['knn', '{step}']" for step in steps)
     walk = "walk_then_insert = ['knn', 'alpha_qe', 'superglobal', 'sort', 'insert']"
-    assert run(*arguments, f"rerank.rivals={{{rivals}, {walk}}}", "search.graph_k=6") == 0
+    assert run(*arguments, f"rerank.baselines={{{rivals}, {walk}}}", "search.graph_k=6") == 0
     metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
     assert len(metrics["retrieval"]) == len(steps) + 2
     assert all(
@@ -275,11 +275,11 @@ def test_any_index_of_faiss_can_be_set_and_one_that_it_refuses_is_an_error(smoke
     arguments, outputs = smoke
     shutil.copytree(outputs, tmp_path / "smoke")
     arguments = [*arguments, f"runtime.outputs={tmp_path}"]
-    assert run(*arguments, "search.factory=IVF2,Flat", "search.probes=2") == 0  # all lists visited: exact
+    assert run(*arguments, "search.index_factory=IVF2,Flat", "search.nprobe=2") == 0  # all lists visited: exact
     for name in SUBMISSIONS:
         expected = (outputs / "11_write_submissions" / name).read_bytes()
         assert (tmp_path / "smoke" / "11_write_submissions" / name).read_bytes() == expected
-    assert run(*arguments, "search.factory=IVF,Nonsense") == 2
+    assert run(*arguments, "search.index_factory=IVF,Nonsense") == 2
 
 
 def test_plain_folders_of_photographs_run_through(tmp_path, smoke):

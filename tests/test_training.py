@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from photographs import LANDMARKS, write_photographs
 
+from pipeline.catalogue import HEADS
 from pipeline.errors import PipelineError
 from pipeline.images.batches import plan_training_epoch
 from pipeline.network.checkpoint import WEIGHTS, save_network
@@ -18,7 +18,7 @@ from pipeline.network.landmark_network import build_embedding, build_landmark_ne
 from pipeline.network.optimiser import learning_rate
 from pipeline.network.training import HISTORY, STATE, Trainer, train
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
-from pipeline.sections import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
+from pipeline.settings import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
 PHASE = PhaseSettings(
@@ -193,9 +193,11 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_good_state(tm
 GLOBAL = MODEL.model_copy(update={"local": False})
 
 
-@pytest.mark.parametrize("head", get_args(HeadName))
+@pytest.mark.parametrize("head", list(HEADS))
 def test_with_every_head_the_loss_falls(tmp_path, photographs, head):
-    margins = {"margin": 0.2, "min_margin": 0.05} if head in HAVE_MARGIN else {}
+    margins = (
+        {"margin": 0.2, "min_margin": 0.05} if head in [name for name, traits in HEADS.items() if traits.margin] else {}
+    )
     update = {"epochs": 4, "head": head, "scale": 10.0, "validation_fraction": 0.0, "augment": "none", **margins}
     train(GLOBAL, PHASE.model_copy(update=update), photographs, tmp_path, SEED)
     losses = [float(line.split(",")[2]) for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]

@@ -173,12 +173,12 @@ def test_wrong_arguments_are_refused(world):
     queries, base, pairs, limits = world
     with pytest.raises(ValueError, match="pairs has shape"):
         verify_pairs(queries, base, pairs.T, limits, **SETTINGS)
-    with pytest.raises(ValueError, match="max_residual has shape"):
+    with pytest.raises(ValueError, match="inlier_threshold has shape"):
         verify_pairs(queries, base, pairs, limits[1:], **SETTINGS)
     for value in (0.0, -1.0, np.nan, np.inf):
         limits = np.full(len(pairs), 20.0)
         limits[4] = value
-        with pytest.raises(ValueError, match="max_residual of pair 4"):
+        with pytest.raises(ValueError, match="inlier_threshold of pair 4"):
             verify_pairs(queries, base, pairs, limits, **SETTINGS)
 
 

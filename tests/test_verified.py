@@ -8,7 +8,7 @@ from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, run_recipe
 from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Votes
-from pipeline.sections import VerifySettings
+from pipeline.settings import VerifySettings
 from pipeline.steps import RerankSettings
 
 

@@ -10,7 +10,7 @@ from pipeline.competition.benchmark_metrics import Judgements
 from pipeline.competition.holidays import read_holidays
 from pipeline.competition.revisited import find_ground_truth, read_revisited
 from pipeline.competition.tables import SPLITS, Dataset, digest_sources, read_folders, read_gldv2
-from pipeline.sections import DataSettings
+from pipeline.settings import DataSettings
 
 
 def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Dataset, Mapping[str, Judgements]]:

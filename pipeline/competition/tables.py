@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline.artifacts import hash_file
 from pipeline.competition.rows import read_rows
 from pipeline.errors import PipelineError
-from pipeline.sections import NON_LANDMARK
+from pipeline.settings import NON_LANDMARK
 
 SPLITS = ("train", "index", "test")
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # no separators of paths or of submission cells, no leading dot

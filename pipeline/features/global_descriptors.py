@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.competition.tables import Box
+from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_at
 from pipeline.images.batches import STRIDE, group_by_size, load_batches, plan_evaluation, template_sizes
 from pipeline.images.decode import Size
 from pipeline.images.inspection import list_boxes
-from pipeline.network.embedding import mixed_precision
 from pipeline.processes import one_thread_each
-from pipeline.sections import ExtractSettings
-from pipeline.workplace import Workplace
+from pipeline.settings import ExtractSettings
+from pipeline.task_context import TaskContext
 
 MIN_SCALED_SIDE_PX = 128
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def describe(
 
 
 def describe_split(
-    place: Workplace,
+    task: TaskContext,
     network: nn.Module,
     split: pd.DataFrame,
     root: Path,
@@ -101,10 +101,10 @@ def describe_split(
     def make(start: int, stop: int) -> Arrays:
         at = slice(start, stop)
         parts, own = boxes[at] if boxes else None, None if sizes is None else sizes[at]
-        found = describe(network, paths[at], ratios[at], settings, device, place.workers, parts, own)
+        found = describe(network, paths[at], ratios[at], settings, device, task.workers, parts, own)
         return {"descriptors": found}
 
-    write_at(place, len(paths), settings.shard_rows, make, "photographs")
+    write_at(task, len(paths), settings.shard_rows, make, "photographs")
 
 
 def fit_longest_sides(split: pd.DataFrame, max_side_px: int) -> list[Size]:

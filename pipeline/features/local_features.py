@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from pipeline.artifacts import write_json
 from pipeline.competition.tables import Box
+from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
 from pipeline.features.store import Arrays, write_at
@@ -33,11 +34,10 @@ from pipeline.images.decode import Size
 from pipeline.images.inspection import list_boxes
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
 from pipeline.network.delg import LocalBranch
-from pipeline.network.embedding import mixed_precision
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.processes import available_cores, one_thread_each
-from pipeline.sections import LocalSettings
-from pipeline.workplace import Workplace
+from pipeline.settings import LocalSettings
+from pipeline.task_context import TaskContext
 
 STRIDE = STRIDES["shallow"]
 THRESHOLD = "threshold.json"
@@ -70,7 +70,7 @@ class LocalNetwork(nn.Module):
 
 
 def calibrate_split(
-    place: Workplace,
+    task: TaskContext,
     network: LocalNetwork,
     train: pd.DataFrame,
     root: Path,
@@ -84,12 +84,12 @@ def calibrate_split(
     """
     drawn = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_photographs]
     views = _list_views(train.iloc[np.sort(drawn)], root)
-    value = calibrate_attention(network, views, settings, device, place.workers)
-    write_json(place.folder / THRESHOLD, {"min_attention": value, "photographs": len(views)})
+    value = calibrate_attention(network, views, settings, device, task.workers)
+    write_json(task.folder / THRESHOLD, {"min_attention": value, "photographs": len(views)})
 
 
 def extract_split(
-    place: Workplace,
+    task: TaskContext,
     network: LocalNetwork,
     split: pd.DataFrame,
     wanted: NDArray[np.bool_],
@@ -108,10 +108,10 @@ def extract_split(
 
     def make(start: int, stop: int) -> Arrays:
         chosen = [views[row] for row in range(start, stop) if wanted[row]]
-        found = iter(extract_local(network, chosen, settings, min_attention, device, place.workers))
+        found = iter(extract_local(network, chosen, settings, min_attention, device, task.workers))
         return pack([next(found) if wanted[row] else NO_FEATURES for row in range(start, stop)], settings.storage)
 
-    write_at(place, len(split), settings.shard_rows, make, "photographs", ragged=True)
+    write_at(task, len(split), settings.shard_rows, make, "photographs", ragged=True)
 
 
 def extract_local(

@@ -16,8 +16,8 @@ from pipeline.errors import PipelineError
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.features.store import Arrays, write_at
 from pipeline.features.whitening import Whitening, fit_whitening
-from pipeline.sections import SearchSettings
-from pipeline.workplace import Workplace
+from pipeline.settings import SearchSettings
+from pipeline.task_context import TaskContext
 
 Find = Callable[[str], Path]  # "06_build_knn/test_index" or "09_predict_landmarks:index.parquet" -> where it is
 Searched = JoinedDescriptors | NDArray[np.float32]  # (N, D) float32, rows of length 1, not in memory as a whole
@@ -67,7 +67,7 @@ def write_whitening(folder: Path, train: JoinedDescriptors, settings: SearchSett
     return whitening
 
 
-def write_whitened(place: Workplace, whitening: Path, joined: JoinedDescriptors) -> None:
+def write_whitened(task: TaskContext, whitening: Path, joined: JoinedDescriptors) -> None:
     """Write descriptors.npy, (N, dims) float32: the split whitened by what `write_whitening` left in a folder."""
     fitted = Whitening(
         np.load(whitening / "mean.npy"),
@@ -78,4 +78,4 @@ def write_whitened(place: Workplace, whitening: Path, joined: JoinedDescriptors)
     def make(start: int, stop: int) -> Arrays:
         return {"descriptors": fitted.apply(joined[start:stop])}
 
-    write_at(place, len(joined), SHARD_ROWS, make, "photographs")
+    write_at(task, len(joined), SHARD_ROWS, make, "photographs")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import atomic_file
-from pipeline.workplace import Workplace
+from pipeline.task_context import TaskContext
 
 Arrays = dict[str, NDArray]
 Make = Callable[[int, int], Arrays]
@@ -74,12 +74,12 @@ def write_ragged_in_shards(
 
 
 def write_at(
-    place: Workplace, rows: int, shard_rows: int, make: Make, unit: str = "rows", ragged: bool = False
+    task: TaskContext, rows: int, shard_rows: int, make: Make, unit: str = "rows", ragged: bool = False
 ) -> None:
     """`write_in_shards`, or its ragged form, in the folders of a running task, with a progress bar over the rows."""
     write = write_ragged_in_shards if ragged else write_in_shards
-    with place.progress(rows, unit) as bar:
-        write(place.folder, place.scratch, rows, shard_rows, make, bar.update, place.should_stop)
+    with task.progress(rows, unit) as bar:
+        write(task.folder, task.scratch, rows, shard_rows, make, bar.update, task.should_stop)
 
 
 def _make_shards(

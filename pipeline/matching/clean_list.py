@@ -17,15 +17,15 @@ from pipeline.features.store import Arrays, write_at
 from pipeline.matching.blocks import Rows
 from pipeline.matching.cleaning import count_supporters, keep_images, pick_same_landmark
 from pipeline.matching.knn import search_exact
-from pipeline.sections import CleanSettings
-from pipeline.workplace import Workplace
+from pipeline.settings import CleanSettings
+from pipeline.task_context import TaskContext
 
 CLEAN_LIST, SUPPORT = "train_clean.csv", "support.parquet"
 SHARD_ROWS = 16_384  # queries: what a kill can cost
 
 
 def find_candidates(
-    place: Workplace, descriptors: Rows, landmarks: NDArray[np.integer], settings: CleanSettings, device: torch.device
+    task: TaskContext, descriptors: Rows, landmarks: NDArray[np.integer], settings: CleanSettings, device: torch.device
 ) -> None:
     """Write neighbours.npy, (N, candidates) int32: of the nearest of each train image those of its landmark, -1 = none.
 
@@ -38,7 +38,7 @@ def find_candidates(
         near = search_exact(descriptors[start:stop], descriptors, settings.nearest, exclude=own, device=chosen)
         return {"neighbours": pick_same_landmark(near.rows, own, landmarks, settings.candidates)}
 
-    write_at(place, len(descriptors), SHARD_ROWS, make, "photographs")
+    write_at(task, len(descriptors), SHARD_ROWS, make, "photographs")
 
 
 def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, settings: CleanSettings) -> dict[str, Any]:

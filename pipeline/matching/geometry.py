@@ -1,7 +1,7 @@
-"""Do two photographs show one surface? The affine map that most of their matches obey, by random trials.
+"""Do two photographs show one surface? The affine map that most of their matches obey, by random max_iterations.
 
 There are two forms with one meaning: one pair at a time with numpy and OpenCV, the faster on a CPU, and a batch of
-pairs in torch, for a GPU. They draw different trials: they agree wherever a surface is clearly seen, and may differ by
+pairs in torch, for a GPU. They draw different max_iterations: they agree wherever a surface is clearly seen, and may differ by
 a few inliers where none is.
 """
 
@@ -30,7 +30,7 @@ MIN_BREADTH = 1e-3  # locations whose breadth is less than this part of their le
 CONFIDENCE = 0.99  # OpenCV draws no more when it is this sure to have drawn three inliers at least once
 REFITS = 2  # a map of three noisy points misses a few per cent of its matches; refitted to the others, it finds them
 ATTEMPTS = 2  # a map that is no view of a surface is put aside with its matches, and the rest gets a second chance
-SCORED_VALUES = 1 << 25  # residuals that a batch of trials holds at a time: 128 MiB in float32
+SCORED_VALUES = 1 << 25  # residuals that a batch of max_iterations holds at a time: 128 MiB in float32
 
 
 class Affine(NamedTuple):
@@ -51,11 +51,11 @@ class AffineBatch(NamedTuple):
 
 
 def fit_affine(
-    source: NDArray[np.floating], target: NDArray[np.floating], max_residual: float, trials: int = 1000
+    source: NDArray[np.floating], target: NDArray[np.floating], inlier_threshold: float, max_iterations: int = 1000
 ) -> Affine:
     """The affine map that most matches obey, by RANSAC (Fischler and Bolles 1981), and these matches.
 
-    source (m, 2), target (m, 2). Inliers are the matches with |A x + t - y| <= max_residual for the returned matrix,
+    source (m, 2), target (m, 2). Inliers are the matches with |A x + t - y| <= inlier_threshold for the returned matrix,
     which is a least-squares fit, in float64. Always the same answer to the same matches in the same order.
 
     There is no map, and no inlier, where fewer than 3 matches agree; where their locations are a line or a spot on
@@ -67,10 +67,10 @@ def fit_affine(
     result = Affine(np.zeros((2, 3)), np.zeros(len(source), np.bool_))
     left = np.ones(len(x), np.bool_)
     for _ in range(ATTEMPTS):
-        matrix = _estimate(x[left], y[left], max_residual, trials)
+        matrix = _estimate(x[left], y[left], inlier_threshold, max_iterations)
         if matrix is None:
             break
-        matrix, inliers = _refit(matrix, x, y, max_residual)
+        matrix, inliers = _refit(matrix, x, y, inlier_threshold)
         if _supported(x, y, inliers) and _plausible(matrix):
             result.inliers[usable] = inliers
             return result._replace(matrix=matrix)
@@ -78,24 +78,24 @@ def fit_affine(
     return result
 
 
-def _estimate(x: Doubles, y: Doubles, max_residual: float, trials: int) -> Doubles | None:
+def _estimate(x: Doubles, y: Doubles, inlier_threshold: float, max_iterations: int) -> Doubles | None:
     """OpenCV's map of three of the matches; its generator always starts from the same seed."""
     if len(x) < MIN_INLIERS:
         return None
     matrix, _ = cv2.estimateAffine2D(
-        x, y, method=cv2.RANSAC, ransacReprojThreshold=max_residual, maxIters=trials, confidence=CONFIDENCE,
+        x, y, method=cv2.RANSAC, ransacReprojThreshold=inlier_threshold, maxIters=max_iterations, confidence=CONFIDENCE,
         refineIters=0,
     )  # fmt: skip
     return matrix.astype(np.float64) if matrix is not None and np.isfinite(matrix).all() else None
 
 
-def _refit(matrix: Doubles, x: Doubles, y: Doubles, max_residual: float) -> tuple[Doubles, Bools]:
+def _refit(matrix: Doubles, x: Doubles, y: Doubles, inlier_threshold: float) -> tuple[Doubles, Bools]:
     """Least squares over the inliers, again for the inliers of that, as long as none are lost; the map and its own."""
-    inliers = _obeys(matrix, x, y, max_residual)
+    inliers = _obeys(matrix, x, y, inlier_threshold)
     for _ in range(REFITS if _supported(x, y, inliers) else 0):
         with np.errstate(divide="ignore", invalid="ignore"):  # inliers along a line: a map that is not finite, no kept
             refitted = _least_squares(x, y, inliers)
-            kept = _obeys(refitted, x, y, max_residual)
+            kept = _obeys(refitted, x, y, inlier_threshold)
         if kept.sum() < inliers.sum():
             break
         settled = np.array_equal(kept, inliers)
@@ -106,22 +106,22 @@ def _refit(matrix: Doubles, x: Doubles, y: Doubles, max_residual: float) -> tupl
 
 
 def fit_affine_batch(
-    source: Tensor, target: Tensor, valid: Tensor, max_residual: Tensor, trials: int = 1000, seed: int = 0
+    source: Tensor, target: Tensor, valid: Tensor, inlier_threshold: Tensor, max_iterations: int = 1000, seed: int = 0
 ) -> AffineBatch:
-    """What `fit_affine` answers, for B pairs at once, by all the trials instead of by an early stop.
+    """What `fit_affine` answers, for B pairs at once, by all the max_iterations instead of by an early stop.
 
-    source, target (B, m, 2); valid (B, m) bool: which are matches; max_residual (B,); all on one device.
+    source, target (B, m, 2); valid (B, m) bool: which are matches; inlier_threshold (B,); all on one device.
     The draws depend on the seed and on a pair's number of matches alone: neither on the device nor on the other pairs.
     Maps that are no view of a surface are passed over as they are drawn. Ties go to the first drawn.
-    Time O(B m trials), memory O(B m + B trials).
+    Time O(B m max_iterations), memory O(B m + B max_iterations).
     """
     x, y = source.double(), target.double()
     usable = valid & x.isfinite().all(2) & y.isfinite().all(2)
     x, y = x.where(usable[:, :, None], 0.0), y.where(usable[:, :, None], 0.0)
-    limits = max_residual.double().to(x.device)[:, None]
+    limits = inlier_threshold.double().to(x.device)[:, None]
     if not usable.any():
         return AffineBatch(x.new_zeros(len(x), 2, 3), usable)
-    matrices = _best_trials(x, y, usable, limits, _draw(usable, trials, seed))
+    matrices = _best_trials(x, y, usable, limits, _draw(usable, max_iterations, seed))
     inliers = usable & _obeys(matrices, x, y, limits)
     for _ in range(REFITS):
         refitted = _least_squares(x, y, inliers)
@@ -133,10 +133,10 @@ def fit_affine_batch(
     return AffineBatch(matrices.where(found[:, None, None], 0.0), inliers & found[:, None])
 
 
-def _draw(usable: Tensor, trials: int, seed: int) -> Tensor:
+def _draw(usable: Tensor, max_iterations: int, seed: int) -> Tensor:
     """Three different usable matches a trial, (B, T, 3) int64; whatever where there are fewer than three."""
     counts = usable.sum(1)[:, None]
-    uniform = torch.rand(trials, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    uniform = torch.rand(max_iterations, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     first, second, third = (
         (u * (counts - taken)).long().clamp(min=0) for taken, u in enumerate(uniform.to(usable.device).T)
     )
@@ -167,8 +167,10 @@ def _best_trials(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, drawn: Te
             for axis in (0, 1)
         ]
         scores.append(((apart[0] ** 2 + apart[1] ** 2 <= squares) & usable[:, None]).sum(2))
-    trials = torch.arange(drawn.shape[1], device=x.device)
-    score = torch.cat(scores, 1).where(sane, 0) * len(trials) - trials  # all different: no tie for argmax to break
+    max_iterations = torch.arange(drawn.shape[1], device=x.device)
+    score = (
+        torch.cat(scores, 1).where(sane, 0) * len(max_iterations) - max_iterations
+    )  # all different: no tie for argmax to break
     best = score.argmax(1)
     return maps[torch.arange(len(x), device=x.device), best].nan_to_num(0.0, 0.0, 0.0)
 
@@ -208,10 +210,10 @@ def _mean(points: Any, support: Any) -> Any:
     return (points.swapaxes(-1, -2) * support[..., None, :]).sum(-1) / support.sum(-1).clip(1)[..., None]
 
 
-def _obeys(matrix: Any, x: Any, y: Any, max_residual: Any) -> Any:
-    """Which points go to within `max_residual` of their match, (..., m) bool."""
+def _obeys(matrix: Any, x: Any, y: Any, inlier_threshold: Any) -> Any:
+    """Which points go to within `inlier_threshold` of their match, (..., m) bool."""
     apart = x @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2] - y
-    return apart[..., 0] ** 2 + apart[..., 1] ** 2 <= max_residual**2
+    return apart[..., 0] ** 2 + apart[..., 1] ** 2 <= inlier_threshold**2
 
 
 def _supported(x: Any, y: Any, support: Any) -> Any:

@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import DECIMALS
 from pipeline.matching.blocks import (
     Doubles,
     FaissBlock,
@@ -27,8 +28,8 @@ from pipeline.matching.blocks import (
     load,
     parts,
 )
+from pipeline.matching.neighbours import Neighbours, no_neighbours
 
-DECIMALS = 6  # similarities that agree to this many decimals are ties
 SLACK = 8  # rows proposed beyond k: few enough to cost little, enough to see that the k-th place is settled
 BLOCK_BYTES = 256 << 20  # base vectors held at a time, as float32 …
 BLOCK_ROWS = 131_072  # … and no more rows than this: torch holds a block's similarities to a tile of queries
@@ -36,31 +37,20 @@ TILE_ROWS = 1_024  # queries at a time
 SCAN_ROWS = 128  # queries at a time in the rare last scan
 
 
-class Neighbours(NamedTuple):
-    """For each query its nearest base rows, best first.
-
-    similarities: (Q, k) float32, inner products rounded to 6 decimals, descending; equal ones by ascending row.
-    rows: (Q, k) int32. Places without a neighbour (k exceeds the base) end the list: row -1, similarity 0.
-    """
-
-    similarities: Floats
-    rows: NDArray[np.int32]
-
-
 def search(
     queries: Rows,
     base: Rows,
     k: int,
     *,
-    factory: str = "Flat",
-    probes: int = 16,
+    index_factory: str = "Flat",
+    nprobe: int = 16,
     device: str | None = None,
     exclude: NDArray[np.integer] | None = None,
 ) -> Neighbours:
     """The k nearest base rows of each query: exactly for the factory "Flat", else as near as that faiss index finds."""
-    if factory == "Flat":
+    if index_factory == "Flat":
         return search_exact(queries, base, k, exclude=exclude, device=device)
-    return search_approximate(queries, base, k, factory, probes=probes, exclude=exclude)
+    return search_approximate(queries, base, k, index_factory, nprobe=nprobe, exclude=exclude)
 
 
 def search_exact(
@@ -86,7 +76,7 @@ def search_exact(
     task = _checked(queries, base, k, exclude, device, block_rows, tile_rows)
     fetch = min(k + SLACK + 1, len(base))  # one more, which `exclude` may take away
     if fetch == 0 or len(task.queries) == 0:
-        return _no_neighbours(len(task.queries), k)
+        return no_neighbours(len(task.queries), k)
     with full_float32():
         proposals = _propose(task, fetch)
         values, rows = _settle(task, proposals.rows)
@@ -101,9 +91,9 @@ def search_approximate(
     queries: Rows,
     base: Rows,
     k: int,
-    factory: str,
+    index_factory: str,
     *,
-    probes: int = 16,
+    nprobe: int = 16,
     train_rows: int = 262_144,
     seed: int = 0,
     exclude: NDArray[np.integer] | None = None,
@@ -112,21 +102,23 @@ def search_approximate(
 ) -> Neighbours:
     """The k best of the rows that a faiss index proposes, with exact similarities and the tie rule of search_exact.
 
-    factory: any faiss.index_factory string, built on the CPU for inner products and trained on `train_rows` rows drawn
-    by `seed`. probes: inverted lists visited. Lists may be short, and the base rows must fit the index in memory.
+    index_factory: any faiss.index_factory string, built on the CPU for inner products and trained on `train_rows` rows drawn
+    by `seed`. nprobe: inverted lists visited. Lists may be short, and the base rows must fit the index in memory.
     Graph indices (HNSW) are built by several threads and may differ from run to run; inverted lists do not.
     Raises ValueError as search_exact does, and for a factory that faiss refuses.
     """
     task = _checked(queries, base, k, exclude, None, block_rows, tile_rows)
     fetch = min(k + SLACK + 1, len(base))
     if fetch == 0 or len(task.queries) == 0:
-        return _no_neighbours(len(task.queries), k)
+        return no_neighbours(len(task.queries), k)
     try:
-        index = _build_index(task, factory, _sample(base, train_rows, seed))
-        _set_probes(index, probes)
+        index = _build_index(task, index_factory, _sample(base, train_rows, seed))
+        _set_probes(index, nprobe)
         proposed = [index.search(tile, fetch)[1] for _, tile in parts(task.queries, tile_rows)]
     except RuntimeError as refusal:
-        raise ValueError(f"faiss cannot search {len(base)} rows with the factory {factory!r}: {refusal}") from refusal
+        raise ValueError(
+            f"faiss cannot search {len(base)} rows with the factory {index_factory!r}: {refusal}"
+        ) from refusal
     values, rows = _settle(task, np.concatenate(proposed))
     return _neighbours(values, rows, k)
 
@@ -194,8 +186,8 @@ def _propose(task: _Task, fetch: int) -> _Proposals:
     return _Proposals(heap.I, heap.D[:, -1], longest)
 
 
-def _build_index(task: _Task, factory: str, sample: Floats) -> Any:
-    index = faiss.index_factory(task.base.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+def _build_index(task: _Task, index_factory: str, sample: Floats) -> Any:
+    index = faiss.index_factory(task.base.shape[1], index_factory, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         index.train(sample)
     for _, vectors in parts(task.base, task.block_rows):
@@ -203,10 +195,10 @@ def _build_index(task: _Task, factory: str, sample: Floats) -> Any:
     return index
 
 
-def _set_probes(index: Any, probes: int) -> None:
+def _set_probes(index: Any, nprobe: int) -> None:
     inverted_lists = faiss.try_extract_index_ivf(index)  # also below a pre-transform or a refinement; None = no lists
     if inverted_lists is not None:
-        inverted_lists.nprobe = probes
+        inverted_lists.nprobe = nprobe
 
 
 def _sample(base: Rows, count: int, seed: int) -> Floats:
@@ -273,11 +265,7 @@ def _merge(task: _Task, query: int, near: Integers, start: int, block: Floats, v
 
 def _neighbours(values: Doubles, rows: Integers, k: int) -> Neighbours:
     found = np.isfinite(values)
-    result = _no_neighbours(len(values), k)
+    result = no_neighbours(len(values), k)
     result.similarities[:, : values.shape[1]] = np.where(found, values, 0.0)
     result.rows[:, : rows.shape[1]] = np.where(found, rows, -1)
     return result
-
-
-def _no_neighbours(count: int, k: int) -> Neighbours:
-    return Neighbours(np.zeros((count, k), np.float32), np.full((count, k), -1, np.int32))

@@ -16,14 +16,14 @@ from pipeline.competition.metrics import Truth
 from pipeline.config import Config
 from pipeline.features.store import Arrays, write_in_shards
 from pipeline.matching.verification import FeatureRows, verify_pairs
-from pipeline.sections import VerifySettings
-from pipeline.workplace import Workplace
+from pipeline.settings import VerifySettings
+from pipeline.task_context import TaskContext
 
 PAIRS = "pairs.parquet"
 
 
 def verify_split(
-    place: Workplace,
+    task: TaskContext,
     queries: FeatureRows,
     base: FeatureRows,
     pairs: NDArray[np.integer],
@@ -34,10 +34,10 @@ def verify_split(
 ) -> NDArray[np.int32]:
     """The inliers (P,) of the pairs (P, 2) of query and base rows, also written with the matches as pairs.parquet.
 
-    longer_sides: (N,) px of the base photographs, of which `max_residual` is a share. split: what the base is. Goes on
+    longer_sides: (N,) px of the base photographs, of which `inlier_threshold` is a share. split: what the base is. Goes on
     behind the last shard after a kill.
     """
-    limits = settings.max_residual * longer_sides
+    limits = settings.inlier_threshold * longer_sides
 
     def make(start: int, stop: int) -> Arrays:
         asked = pairs[start:stop]
@@ -45,20 +45,20 @@ def verify_split(
             queries, base, asked, limits[asked[:, 1]],
             min_similarity=settings.min_similarity,
             max_ratio=settings.max_ratio if settings.max_ratio < 1.0 else None,
-            trials=settings.trials,
+            max_iterations=settings.max_iterations,
             device=None if device.type == "cpu" else device,
         )  # fmt: skip
         return found._asdict()
 
-    with place.progress(len(pairs), "pairs") as bar:
+    with task.progress(len(pairs), "pairs") as bar:
         write_in_shards(
-            place.scratch, place.scratch, len(pairs), settings.shard_pairs, make, bar.update, place.should_stop
+            task.scratch, task.scratch, len(pairs), settings.shard_pairs, make, bar.update, task.should_stop
         )
-    counts = {name: np.load(place.scratch / f"{name}.npy") for name in ("matches", "inliers")}
+    counts = {name: np.load(task.scratch / f"{name}.npy") for name in ("matches", "inliers")}
     query, row = (pairs[:, side].astype(np.int32) for side in (0, 1))
     splits = pd.Categorical.from_codes(np.zeros(len(pairs), np.int8), pd.Index([split]))  # also where there is no pair
     table = pd.DataFrame({"query": query, "split": splits, "row": row, **counts})
-    table.to_parquet(place.folder / PAIRS, index=False)
+    table.to_parquet(task.folder / PAIRS, index=False)
     return counts["inliers"]
 
 

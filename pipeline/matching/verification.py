@@ -42,28 +42,28 @@ def verify_pairs(
     queries: FeatureRows,
     base: FeatureRows,
     pairs: NDArray[np.integer],
-    max_residual: NDArray[np.floating],
+    inlier_threshold: NDArray[np.floating],
     *,
     min_similarity: float,
     max_ratio: float | None = None,
-    trials: int = 1000,
+    max_iterations: int = 1000,
     device: torch.device | str | None = None,
     threads: int | None = None,
 ) -> Verified:
     """The matches and inliers of each pair.
 
-    pairs: (P, 2) rows of `queries` and of `base`; give a query's pairs together. max_residual: (P,) pixels of the base
-    photograph. min_similarity, max_ratio: as in match_mutual; trials: as in fit_affine. A photograph without features
+    pairs: (P, 2) rows of `queries` and of `base`; give a query's pairs together. inlier_threshold: (P,) pixels of the base
+    photograph. min_similarity, max_ratio: as in match_mutual; max_iterations: as in fit_affine. A photograph without features
     has 0 matches and 0 inliers.
     device: None = threads on the CPU, one a core unless `threads` is given; a torch device = batches of pairs there,
-    whose trials are others: see fit_affine_batch.
+    whose max_iterations are others: see fit_affine_batch.
     Each pair's answer depends on its features alone: not on threads, nor on which pairs are asked for together.
     O(threads M N) memory, or O(BATCH_PAIRS M N) on a device.
-    Raises ValueError for shapes that do not fit and for a max_residual that is not above 0.
+    Raises ValueError for shapes that do not fit and for a inlier_threshold that is not above 0.
     """
-    _check(pairs, max_residual)
+    _check(pairs, inlier_threshold)
     verified = Verified(np.zeros(len(pairs), np.int32), np.zeros(len(pairs), np.int32))
-    task = _Task(queries, base, pairs, max_residual, min_similarity, max_ratio, trials, device, verified)
+    task = _Task(queries, base, pairs, inlier_threshold, min_similarity, max_ratio, max_iterations, device, verified)
     size = BLOCK_PAIRS if device is None else BATCH_PAIRS
     blocks = [slice(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
     if device is not None:
@@ -78,30 +78,32 @@ def verify_pairs(
 def verify_pair(
     query: LocalFeatures,
     base: LocalFeatures,
-    max_residual: float,
+    inlier_threshold: float,
     *,
     min_similarity: float,
     max_ratio: float | None = None,
-    trials: int = 1000,
+    max_iterations: int = 1000,
 ) -> tuple[NDArray[np.int32], Affine]:
     """One pair in detail: its matches (m, 2) as rows of the two photographs' features, and the map they obey.
 
     The counts are those of verify_pairs on a CPU.
     """
     with full_float32():
-        return _verify(query, base, max_residual, min_similarity, max_ratio, trials)
+        return _verify(query, base, inlier_threshold, min_similarity, max_ratio, max_iterations)
 
 
 def _verify(
     query: LocalFeatures,
     base: LocalFeatures,
-    max_residual: float,
+    inlier_threshold: float,
     min_similarity: float,
     max_ratio: float | None,
-    trials: int,
+    max_iterations: int,
 ) -> tuple[NDArray[np.int32], Affine]:
     matches = match_mutual(query.descriptors, base.descriptors, min_similarity, max_ratio)
-    return matches, fit_affine(query.points[matches[:, 0]], base.points[matches[:, 1]], max_residual, trials)
+    return matches, fit_affine(
+        query.points[matches[:, 0]], base.points[matches[:, 1]], inlier_threshold, max_iterations
+    )
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ class _Task:
     queries: FeatureRows
     base: FeatureRows
     pairs: NDArray[np.integer]
-    max_residual: NDArray[np.floating]
+    inlier_threshold: NDArray[np.floating]
     min_similarity: float
     max_ratio: float | None
-    trials: int
+    max_iterations: int
     device: torch.device | str | None
     verified: Verified
 
@@ -125,9 +127,9 @@ class _Task:
             row, base_row = (int(row) for row in self.pairs[at])
             if query is None or row != latest:
                 latest, query = row, self.queries[row]
-            limit = float(self.max_residual[at])
+            limit = float(self.inlier_threshold[at])
             matches, affine = _verify(
-                query, self.base[base_row], limit, self.min_similarity, self.max_ratio, self.trials
+                query, self.base[base_row], limit, self.min_similarity, self.max_ratio, self.max_iterations
             )
             self.verified.matches[at] = len(matches)
             self.verified.inliers[at] = affine.inliers.sum()
@@ -161,20 +163,24 @@ class _Task:
         most = int(matched.sum(1).max()) if matched.numel() else 0
         first = matched.int().argsort(stable=True, dim=1, descending=True)[:, :most]  # matches first, in their order
         target = _taken(base_points, partners.gather(1, first).clamp(min=0))
-        limits = torch.from_numpy(self.max_residual[block].astype(np.float64)).to(self.device)
-        fitted = fit_affine_batch(_taken(query_points, first), target, matched.gather(1, first), limits, self.trials)
+        limits = torch.from_numpy(self.inlier_threshold[block].astype(np.float64)).to(self.device)
+        fitted = fit_affine_batch(
+            _taken(query_points, first), target, matched.gather(1, first), limits, self.max_iterations
+        )
         self.verified.matches[block] = matched.sum(1).cpu().numpy()
         self.verified.inliers[block] = fitted.inliers.sum(1).cpu().numpy()
 
 
-def _check(pairs: NDArray[np.integer], max_residual: NDArray[np.floating]) -> None:
+def _check(pairs: NDArray[np.integer], inlier_threshold: NDArray[np.floating]) -> None:
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise ValueError(f"pairs has shape {pairs.shape}; (P, 2) is needed: query row, base row")
-    if max_residual.shape != (len(pairs),):
-        raise ValueError(f"max_residual has shape {max_residual.shape}; one for each of {len(pairs)} pairs is needed")
-    bad = np.flatnonzero(~(np.isfinite(max_residual) & (max_residual > 0)))
+    if inlier_threshold.shape != (len(pairs),):
+        raise ValueError(
+            f"inlier_threshold has shape {inlier_threshold.shape}; one for each of {len(pairs)} pairs is needed"
+        )
+    bad = np.flatnonzero(~(np.isfinite(inlier_threshold) & (inlier_threshold > 0)))
     if len(bad):
-        raise ValueError(f"max_residual of pair {bad[0]} is {max_residual[bad[0]]}; it must be above 0 pixels")
+        raise ValueError(f"inlier_threshold of pair {bad[0]} is {inlier_threshold[bad[0]]}; it must be above 0 pixels")
 
 
 def _padded(features: list[LocalFeatures], device: torch.device | str | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,7 +22,7 @@ from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
-from pipeline.sections import ModelSettings
+from pipeline.settings import ModelSettings
 
 FORMAT = 3  # 1 knew no local branch, 2 no head but ArcFace and CosFace
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.catalogue import HEADS
 from pipeline.network.cosine_softmax import MARGINS, adacos_scale, adacos_start
 
-KINDS = ("arcface", "cosface", "subcenter_arcface", "adacos", "softmax")
+KINDS = tuple(HEADS)
 
 
 class Head(nn.Module):

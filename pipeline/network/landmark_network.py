@@ -3,10 +3,6 @@ landmarks that the classes are."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,7 +12,8 @@ from pipeline.network.cosine_softmax import dynamic_margins
 from pipeline.network.delg import LocalBranch, LocalMaps, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
-from pipeline.sections import ModelSettings, PhaseSettings
+from pipeline.seeds import seeded
+from pipeline.settings import ModelSettings, PhaseSettings
 
 
 class LandmarkNetwork(nn.Module):
@@ -101,17 +98,3 @@ def _take_over(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
     network.local.load_state_dict(start.local.state_dict())
     network.local_head.weight[torch.from_numpy(new)] = start.local_head.weight[torch.from_numpy(old)]
     network.local_head.bias[torch.from_numpy(new)] = start.local_head.bias[torch.from_numpy(old)]
-
-
-def derive_seed(seed: int, *purpose: object) -> int:
-    """A 63-bit seed of its own for each (seed, purpose): what one part draws has no influence on another."""
-    text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-@contextmanager
-def seeded(seed: int, *purpose: object) -> Iterator[None]:
-    """Torch's global CPU generator starts from (seed, purpose) inside, and goes on outside as if nothing had been."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, *purpose))
-        yield

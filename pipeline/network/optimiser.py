@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.network.landmark_network import LandmarkNetwork
-from pipeline.sections import PhaseSettings
+from pipeline.settings import PhaseSettings
 
 MAX_LOCAL_NORM = 10.0
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.artifacts import atomic_file
+from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import (
@@ -35,19 +36,13 @@ from pipeline.images.batches import (
 from pipeline.images.decode import Size
 from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
 from pipeline.network.delg import local_loss
-from pipeline.network.embedding import mixed_precision
-from pipeline.network.landmark_network import (
-    LandmarkNetwork,
-    build_embedding,
-    build_landmark_network,
-    derive_seed,
-    seeded,
-)
+from pipeline.network.landmark_network import LandmarkNetwork, build_embedding, build_landmark_network
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
 from pipeline.network.progress import COLUMNS, Progress, history_csv
 from pipeline.network.training_set import TrainingSet, hold_back, map_classes
-from pipeline.sections import ModelSettings, PhaseSettings
-from pipeline.workplace import Workplace
+from pipeline.seeds import derive_seed, seeded
+from pipeline.settings import ModelSettings, PhaseSettings
+from pipeline.task_context import TaskContext
 
 STATE, HISTORY = "state.pt", "history.csv"
 OnStep = Callable[[int, int, float, float], None]  # step, steps, loss, learning rate
@@ -91,7 +86,7 @@ def train(
 
 
 def train_and_save(
-    place: Workplace,
+    task: TaskContext,
     model: ModelSettings,
     phase: PhaseSettings,
     photographs: TrainingSet,
@@ -99,13 +94,13 @@ def train_and_save(
     device: torch.device,
     start: LandmarkNetwork | None = None,
 ) -> None:
-    """Train a phase at `place`, as `train` does, and leave weights.safetensors, network.json and history.csv there."""
-    with place.steps() as on_step:
+    """Train a phase in a task's folders, as `train` does, and write weights, description and history."""
+    with task.training_progress() as on_step:
         network = train(
-            model, phase, photographs, place.scratch, seed, start, device, place.workers, on_step, place.should_stop
+            model, phase, photographs, task.scratch, seed, start, device, task.workers, on_step, task.should_stop
         )
-    save_network(place.folder, network)
-    (place.scratch / HISTORY).replace(place.folder / HISTORY)
+    save_network(task.folder, network)
+    (task.scratch / HISTORY).replace(task.folder / HISTORY)
 
 
 class Trainer:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
-from pipeline.matching.knn import DECIMALS, Neighbours
+from pipeline.arrays import DECIMALS
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.ranking import NONE, Ranking
 
 

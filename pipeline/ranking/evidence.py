@@ -12,7 +12,7 @@ from pipeline.competition.benchmark import JUDGEMENTS, read_judgements
 from pipeline.competition.metrics import Truth
 from pipeline.config import Config
 from pipeline.features.searched import Find, open_descriptors
-from pipeline.matching.knn import Neighbours
+from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import Evidence, TrainNeighbours
@@ -56,7 +56,7 @@ def read_ranking(find: Find, index_images: int) -> Ranking:
 def read_neighbours(find: Find, pair: str) -> Neighbours:
     """The neighbours of one pair of splits, such as test_index."""
     folder = find(f"06_build_knn/{pair}")
-    return Neighbours(np.load(folder / "similarities.npy"), np.load(folder / "rows.npy"))
+    return Neighbours(np.load(folder / "rows.npy"), np.load(folder / "similarities.npy"))
 
 
 def _read_votes(find: Find, split: str) -> Votes:

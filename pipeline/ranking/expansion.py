@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.matching.knn import Neighbours, search_exact
+from pipeline.matching.knn import search_exact
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.ranking import NONE, Ranking
 from pipeline.ranking.shortlist import Descriptors, Floats, check_descriptors, gather, rounded
 
@@ -70,7 +71,7 @@ def augment_database(
 
 def search_again(queries: Descriptors, index: Descriptors, top_k: int, device: str | None = None) -> Ranking:
     """The `top_k` nearest index images of each query, exactly, as a ranking; see `search_exact` for ties and cost."""
-    similarities, rows = search_exact(queries, index, top_k, device=device)
+    rows, similarities = search_exact(queries, index, top_k, device=device)
     return Ranking(rows, similarities, len(index))
 
 

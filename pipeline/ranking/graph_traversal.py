@@ -8,8 +8,9 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from pipeline.arrays import DECIMALS
 from pipeline.competition.metrics import Truth
-from pipeline.matching.knn import DECIMALS, Neighbours
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.ranking import NONE, Ranking
 
 Edge = tuple[int, float]  # the row it leads to and its similarity
@@ -47,7 +48,7 @@ def traverse_graph(
     rows = np.full((len(ranking), top_k), NONE, dtype=np.int32)
     scores = np.zeros(rows.shape, dtype=np.float32)
     for query, length in enumerate(ranking.lengths.tolist()):
-        listed = _edges(Neighbours(ranking.scores, ranking.rows), query, length)
+        listed = _edges(Neighbours(ranking.rows, ranking.scores), query, length)
         out = frozenset() if barred is None else frozenset(barred.of(query).tolist())
         accepted = _walk(listed[:explore_k], neighbours, threshold, explore_k, top_k, out)
         answer = (accepted | dict(listed)).items()  # accepted first, in their order; listed ones with their own score

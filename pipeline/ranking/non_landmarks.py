@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.matching.knn import Neighbours
+from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.voting import DECIMALS, Floats
 
 
@@ -31,7 +31,7 @@ def gather_likeness(train: Neighbours, rows: NDArray[np.int32]) -> Floats:
     wanted = np.unique(rows[rows >= 0])
     if not len(wanted):
         return np.zeros(rows.shape, np.float32)
-    likeness = mean_similarities(Neighbours(train.similarities[wanted], train.rows[wanted]))
+    likeness = mean_similarities(Neighbours(train.rows[wanted], train.similarities[wanted]))
     at = np.searchsorted(wanted, rows).clip(max=len(wanted) - 1)
     return np.where(rows >= 0, likeness[at], np.float32(0.0))
 
@@ -47,4 +47,4 @@ def penalise_neighbours(near: Neighbours, likeness: Floats) -> Neighbours:
     lowered = np.clip(near.similarities.astype(np.float64), 0.0, 1.0) - likeness
     values = np.where(missing, 0.0, lowered.round(DECIMALS) + 0.0).astype(np.float32)
     order = np.argsort(np.where(missing, np.inf, -values), axis=1, kind="stable")
-    return Neighbours(np.take_along_axis(values, order, axis=1), np.take_along_axis(near.rows, order, axis=1))
+    return Neighbours(np.take_along_axis(near.rows, order, axis=1), np.take_along_axis(values, order, axis=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.matching.knn import Neighbours
+from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.network.checkpoint import load_network
 from pipeline.ranking.evidence import Find, read_neighbours
@@ -16,7 +16,7 @@ from pipeline.ranking.head_cosines import head_cosines, join_head_cosines
 from pipeline.ranking.non_landmarks import gather_likeness, mean_similarities, penalise_neighbours
 from pipeline.ranking.recognition import Recognition, Weights, raise_votes, recognise, weigh_by_head, weigh_votes
 from pipeline.ranking.voting import Floats, Labels, Votes, neighbour_labels, sharpen, soft_vote, vote_with_inliers
-from pipeline.sections import NON_LANDMARK, VoteSettings
+from pipeline.settings import NON_LANDMARK, VoteSettings
 
 PAIRS = "08_verify_matches/test_train:pairs.parquet"
 

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from pipeline.competition.benchmark_metrics import mark_junk
 from pipeline.competition.metrics import Truth
-from pipeline.matching.knn import Neighbours
+from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.diffusion import build_affinity, diffusion_step
 from pipeline.ranking.expansion import augment_database, expand_queries, search_again
@@ -26,7 +26,7 @@ from pipeline.ranking.superglobal import superglobal_step
 from pipeline.ranking.two_stage import LandmarkGroups, group_by_landmark, insert_step, sort_step
 from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Floats, Labels, Votes, sharpen
-from pipeline.sections import VerifySettings
+from pipeline.settings import VerifySettings
 from pipeline.steps import RerankSettings
 
 Value = TypeVar("Value")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.matching.knn import DECIMALS
+from pipeline.arrays import DECIMALS
 from pipeline.ranking.ranking import NONE, Ranking
 
 PAIRS = 1_024  # whose products are summed again at a time

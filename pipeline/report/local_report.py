@@ -17,7 +17,7 @@ from pipeline.matching.verification import verify_pair
 from pipeline.report.gallery import Photographs, read_or_grey, render_cell
 from pipeline.report.matches import render_matches
 from pipeline.report.page import render_section
-from pipeline.sections import VerifySettings
+from pipeline.settings import VerifySettings
 
 SHOWN_PAIRS = 4
 SHOWN_LANDMARKS, SHOWN_SUPPORTERS = 6, 7
@@ -59,10 +59,10 @@ def render_pairs(run: VerifiedRun, test: Photographs, index: Photographs) -> str
         features, other = run.queries[query], run.base[row]
         settings = run.settings
         matches, fit = verify_pair(
-            features, other, settings.max_residual * float(run.longer_sides[row]),
+            features, other, settings.inlier_threshold * float(run.longer_sides[row]),
             min_similarity=settings.min_similarity,
             max_ratio=settings.max_ratio if settings.max_ratio < 1.0 else None,
-            trials=settings.trials,
+            max_iterations=settings.max_iterations,
         )  # fmt: skip
         points = features.points[matches[:, 0]], other.points[matches[:, 1]]
         first, second = (

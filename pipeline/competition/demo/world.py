@@ -25,7 +25,7 @@ from pipeline.competition.demo.noise import make_generator
 from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
 from pipeline.competition.demo.view import VIEWS
 from pipeline.processes import start_workers
-from pipeline.sections import NON_LANDMARK, DemoSettings
+from pipeline.settings import NON_LANDMARK, DemoSettings
 
 SPLITS = ("train", "index", "test")
 VIEW_SHARES = {  # of front, right, back, left, inside

@@ -1,11 +1,17 @@
-"""The sections of a configuration: the settings of every stage, with types, ranges and defaults."""
+"""The settings of every stage: one class per section of a configuration, with types, ranges and defaults.
+
+The settings of the ranking steps stand in the modules of the steps (pipeline/ranking).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.catalogue import AUGMENTATIONS, HEADS, POOLINGS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
@@ -14,17 +20,26 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride of the deepest feature map
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
-HeadName = Literal["arcface", "cosface", "subcenter_arcface", "adacos", "softmax"]
-HAVE_MARGIN = ("arcface", "cosface", "subcenter_arcface")
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
 NON_LANDMARK = "non_landmark"  # the split of photographs known to show no landmark, where there is one
 BENCHMARKS = ("revisited", "holidays")  # sources with judgements of pairs instead of a competition's rules
 
 
 class Settings(BaseModel):
-    """A section: unknown keys are errors, values do not change after loading."""
+    """A section of the configuration. Unknown keys are errors, and values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def one_of(names: Iterable[str]) -> AfterValidator:
+    """A validator that refuses a name that is not in the catalogue."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"choose one of {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)
 
 
 class DataSettings(Settings):
@@ -97,7 +112,7 @@ class PhaseSettings(Settings):
     min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
-    head: HeadName = "arcface"
+    head: Annotated[str, one_of(HEADS)] = "arcface"
     margin: Annotated[float, Field(ge=0.0, lt=1.5)] = 0.3  # arcface, subcenter_arcface: radians; cosface: cosine
     min_margin: Annotated[float, Field(ge=0.0)] | None = None  # of the commonest landmark: margin is the rarest's then
     scale: Annotated[float, Field(gt=0.0)] = 30.0  # of the heads with a margin
@@ -105,7 +120,7 @@ class PhaseSettings(Settings):
     template: Template = "S2"  # the (width, height) of each aspect-ratio group, by name or as a list
     large_epochs: Count = 0  # of epochs, the last: at large_template, the backbone's BatchNorm frozen
     large_template: Template = "SM2"
-    augment: Literal["none", "soft", "middle"] = "soft"
+    augment: Annotated[str, one_of(AUGMENTATIONS)] = "soft"
     freeze_batchnorm: bool = False
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # of train, held back
     checkpoint_steps: Positive = 500
@@ -116,8 +131,9 @@ class PhaseSettings(Settings):
         for name in ("large_epochs", "stop_after"):
             if getattr(self, name) > self.epochs:
                 raise ValueError(f"{name} = {getattr(self, name)} of {self.epochs} epochs")
-        if self.min_margin is not None and self.head not in HAVE_MARGIN:
-            raise ValueError(f"min_margin needs a head with a margin: {', '.join(HAVE_MARGIN)}; {self.head} has none")
+        if self.min_margin is not None and not HEADS[self.head].margin:
+            with_margin = ", ".join(name for name, traits in HEADS.items() if traits.margin)
+            raise ValueError(f"min_margin needs a head with a margin: {with_margin}; {self.head} has none")
         if self.min_margin is not None and self.min_margin > self.margin:
             raise ValueError(f"min_margin = {self.min_margin} is above margin = {self.margin}")
         return self
@@ -137,11 +153,11 @@ class ModelSettings(Settings):
 
     backbone: str = "resnet101"
     weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
-    pooling: Literal["gem", "spoc", "mac", "rmac"] = "gem"
+    pooling: Annotated[str, one_of(POOLINGS)] = "gem"
     gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # of gem: where the learnable exponent starts
     dims: Annotated[int, Field(ge=2)] = 512
     local: bool = True  # DELG's branch for local features, trained along
-    trained: Path | None = None  # a network trained elsewhere, outputs/<run>/04_train_final/<model>; nothing is trained
+    checkpoint: Path | None = None  # a network of another run, outputs/<run>/04_train_final/<model>: no training
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
     base: PhaseSettings = PhaseSettings()
     final: PhaseSettings = PhaseSettings()
@@ -180,8 +196,8 @@ class SearchSettings(Settings):
     index_k: Positive = 100  # neighbours of a test image in index
     train_k: Positive = 10  # neighbours of a test or index image in train
     graph_k: Positive = 50  # neighbours of an index image in index, where a step walks from image to image
-    factory: str = "Flat"  # Flat = exact; any other faiss index_factory string
-    probes: Positive = 16  # lists visited, for factories with inverted lists
+    index_factory: str = "Flat"  # Flat = exact search; else any faiss index_factory string
+    nprobe: Positive = 16  # inverted lists visited by an approximate index (faiss's nprobe)
     whiten_dims: Count = 0  # components that PCA, fitted on train, leaves of the joined descriptors at most; 0 = off
     whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = 0.25  # of the variances: 0.5 evens all out, 0 = plain PCA
 
@@ -221,15 +237,15 @@ class VerifySettings(Settings):
     train_k: Positive = 10  # and of those in train
     min_similarity: Annotated[float, Field(ge=-1.0, lt=1.0)] = 0.0  # cosine of two descriptors that match
     max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # distance to the nearest / to the second; 1 = no test
-    max_residual: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # of an inlier, as a share of the longer side
-    trials: Positive = 1000  # of RANSAC
+    inlier_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # greatest residual, as a share of the longer side
+    max_iterations: Positive = 1000  # RANSAC iterations per pair
     min_inliers: Count = 0  # the step verify counts fewer than this as none
     shard_pairs: Positive = 8192  # what a kill can cost at most
 
     @property
     def pair_settings(self) -> dict[str, Any]:
         """What of this changes the inliers of a pair."""
-        return self.model_dump(include={"min_similarity", "max_ratio", "max_residual", "trials"})
+        return self.model_dump(include={"min_similarity", "max_ratio", "inlier_threshold", "max_iterations"})
 
     def first(self, split: str) -> int:
         """How many neighbours of a test image in this split are compared."""

@@ -1,0 +1,69 @@
+"""What a running task is given: where to read and write, whom to tell of progress, and when to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+PARTIAL = ".partial"  # the suffix of a folder in which an artifact is being made
+SCRATCH = "scratch"  # the folder for shards and checkpoints below it
+
+
+@dataclass
+class TaskContext:
+    """The working folder, the inputs, the progress display and the stop signal of one running task.
+
+    folder: what is written there is published when the task succeeds. inputs: the path of every declared input.
+    workers: how many processes to work with. stop_asked: whether the user has asked to stop. facts: numbers for the
+    manifest.
+    """
+
+    folder: Path
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    workers: int = 1
+    stop_asked: Callable[[], bool] = lambda: False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def published(self) -> Path:
+        """Where the artifact will be."""
+        return self.folder.with_name(self.folder.name.removesuffix(PARTIAL))
+
+    @property
+    def scratch(self) -> Path:
+        """The folder for shards and checkpoints: it survives a kill and is never published."""
+        return self.folder / SCRATCH
+
+    def input(self, reference: str) -> Path:
+        """The path of a declared input. An undeclared one is a defect: it would be read without being checked."""
+        if reference not in self.inputs:
+            raise KeyError(f"{self.published.name} reads {reference}, which its task does not declare as an input")
+        return self.inputs[reference]
+
+    def progress(self, total: int, unit: str, done: int = 0) -> tqdm:
+        """A progress bar with rate and time left, on the console only."""
+        seconds = 0.5 if sys.stderr.isatty() else 20.0  # a log that is a file needs no animation
+        return tqdm(total=total, initial=done, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05, mininterval=seconds)
+
+    @contextlib.contextmanager
+    def training_progress(self) -> Iterator[Callable[[int, int, float, float], None]]:
+        """Yield a function that shows an optimiser step: (step, of how many, loss, learning rate)."""
+        with self.progress(0, "steps") as bar:
+
+            def show(step: int, steps: int, loss: float, rate: float) -> None:
+                if not bar.total:  # the first step of this process: those before it were another's
+                    bar.total, bar.initial, bar.n = steps, step - 1, step - 1
+                bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}", refresh=False)
+                bar.update(step - bar.n)
+
+            yield show
+
+    def should_stop(self) -> bool:
+        """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
+        return self.stop_asked()
