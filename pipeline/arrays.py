@@ -38,3 +38,9 @@ class Vectors(Protocol):
 def round_similarity(values: NDArray[np.floating]) -> Doubles:
     """The values as float64, rounded to 6 decimals and never -0: what agrees to so many decimals is a tie."""
     return np.asarray(values, np.float64).round(DECIMALS) + 0.0
+
+
+def close_gaps(values: NDArray[Any], gone: Mask, fill: float) -> NDArray[Any]:
+    """The values (Q, K) without the positions `gone` (Q, K); later values move up, `fill` stands at the end."""
+    order = np.argsort(gone, axis=1, kind="stable")
+    return np.take_along_axis(np.where(gone, np.asarray(fill, values.dtype), values), order, axis=1)

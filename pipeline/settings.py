@@ -239,7 +239,6 @@ class VerifySettings(Settings):
     max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # distance to the nearest / to the second; 1 = no test
     inlier_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # greatest residual, as a share of the longer side
     max_iterations: Positive = 1000  # RANSAC iterations per pair
-    min_inliers: Count = 0  # the step verify counts fewer than this as none
     shard_pairs: Positive = 8192  # what a kill can cost at most
 
     @property

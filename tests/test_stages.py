@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from pipeline.steps import Step
 
 from pipeline.competition.scoring import score_submission
-from pipeline.steps import Step
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ["--config", str(ROOT / "configs" / "smoke.toml")]

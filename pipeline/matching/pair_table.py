@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pipeline.competition.benchmark import JUDGEMENTS, read_judgements
 from pipeline.competition.benchmark_metrics import remove_junk
 from pipeline.competition.metrics import Truth
-from pipeline.config import Config
 from pipeline.features.store import Arrays, write_in_shards
 from pipeline.matching.verification import FeatureRows, verify_pairs
 from pipeline.settings import VerifySettings
@@ -80,16 +79,6 @@ def list_first_neighbours(rows: NDArray[np.integer], first: int, setups: Sequenc
     return np.unique(np.concatenate(parts), axis=0)
 
 
-def read_compared(find: Callable[[str], Path], config: Config, split: str) -> NDArray[np.int64]:
-    """The pairs (P, 2) of a test photograph and one of `split` that are compared. find: an input's name -> its path."""
-    rows = np.load(find(f"06_build_knn/test_{split}:rows.npy"))
-    setups = []
-    if split == "index" and config.data.is_benchmark:
-        judged = read_judgements(find(f"01_prepare_data:{JUDGEMENTS}"), len(rows))
-        setups = [one.junk for one in judged.values()]
-    return list_first_neighbours(rows, config.verify.first(split), setups)
-
-
 class PairTable:
     """The inliers of compared pairs, looked up by query and row."""
 
@@ -100,9 +89,8 @@ class PairTable:
         self._keys, self._inliers = keys[order], inliers[order].astype(np.int32)
 
     @classmethod
-    def read(cls, path: Path) -> PairTable:
+    def from_table(cls, table: pd.DataFrame) -> PairTable:
         """The table that `verify_split` wrote."""
-        table = pd.read_parquet(path, columns=["query", "row", "inliers"])
         return cls(table["query"].to_numpy(), table["row"].to_numpy(), table["inliers"].to_numpy())
 
     def __len__(self) -> int:
