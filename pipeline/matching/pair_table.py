@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.competition.benchmark import JUDGEMENTS, read_judgements
 from pipeline.competition.benchmark_metrics import remove_junk
 from pipeline.competition.metrics import Truth
 from pipeline.features.store import Arrays, write_in_shards
