@@ -62,7 +62,7 @@ class DataSettings(Settings):
 
     @property
     def is_benchmark(self) -> bool:
-        """True for ROxford, RParis, Holidays: graded per query–image pair under one or more protocols; no submission."""
+        """True for ROxford, RParis, Holidays: graded per query–image pair under one or more protocols."""
         return self.source in BENCHMARKS
 
     @property
