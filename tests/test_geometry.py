@@ -81,7 +81,7 @@ def test_mutual_matches_equal_a_search_through_every_product(max_ratio):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("max_ratio", [None, 0.9])
-def test_a_batch_gives_the_matches_of_each_pair_alone(device, max_ratio):
+def test_a_batch_gives_the_matches_of_each_single_pair(device, max_ratio):
     rng = np.random.default_rng(2)
     for _ in range(10):
         pool = unit_vectors(rng, 15, int(rng.integers(2, 40)))
@@ -150,11 +150,9 @@ def turn(angle):
 
 def plausible_map(rng):
     """A random map (2, 3) well inside the bounds: scale 1/2 to 2, anisotropy to 1.6, any direction."""
-    anisotropy = np.sqrt(rng.uniform(1, 1.6))
-    bend = turn(rng.uniform(0, np.pi))
-    linear = (
-        2 ** rng.uniform(-1, 1) * turn(rng.uniform(-0.5, 0.5)) @ bend @ np.diag([anisotropy, 1 / anisotropy]) @ bend.T
-    )
+    root = np.sqrt(rng.uniform(1, 1.6))  # of the anisotropy
+    axes = turn(rng.uniform(0, np.pi))
+    linear = 2 ** rng.uniform(-1, 1) * turn(rng.uniform(-0.5, 0.5)) @ axes @ np.diag([root, 1 / root]) @ axes.T
     return np.column_stack([linear, rng.uniform(-100, 100, 2)])
 
 
@@ -185,12 +183,12 @@ def fit_together(sources, targets, limits, device="cpu", **settings):
     return fitted.matrices.cpu().numpy(), [row[: len(x)] for row, x in zip(inliers, sources, strict=True)]
 
 
-def fit_alone(source, target, limit, **settings):
+def fit_single(source, target, limit, **settings):
     matrices, inliers = fit_together([source], [target], [limit], **settings)
     return matrices[0], inliers[0]
 
 
-FORMS = pytest.mark.parametrize("fit", [fit_affine, fit_alone], ids=["alone", "batch"])
+FORMS = pytest.mark.parametrize("fit", [fit_affine, fit_single], ids=["single", "batch"])
 
 
 def assert_no_map(fitted, count):
@@ -229,9 +227,9 @@ def test_both_implementations_find_the_same_inliers_of_clean_maps(device):
     sources, targets = [w[0] for w in worlds], [w[1] for w in worlds]
     matrices, inliers = fit_together(sources, targets, [2.0] * 25, device)
     for x, y, matrix, found in zip(sources, targets, matrices, inliers, strict=True):
-        alone = fit_affine(x, y, 2.0)
-        np.testing.assert_array_equal(found, alone.inliers)
-        np.testing.assert_allclose(matrix, alone.matrix, atol=1e-6)
+        single = fit_affine(x, y, 2.0)
+        np.testing.assert_array_equal(found, single.inliers)
+        np.testing.assert_allclose(matrix, single.matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -374,15 +372,15 @@ def test_a_pair_of_a_batch_does_not_depend_on_the_others():
     limits = rng.uniform(5, 20, 12)
     _, together = fit_together(sources, targets, limits)
     for x, y, limit, inliers in zip(sources, targets, limits, together, strict=True):
-        np.testing.assert_array_equal(fit_alone(x, y, limit)[1], inliers)
+        np.testing.assert_array_equal(fit_single(x, y, limit)[1], inliers)
 
 
 def test_samples_scored_in_parts_give_the_same_map(monkeypatch):
     rng = np.random.default_rng(18)
     source, target, _, _ = planted(rng, 100, 0.3, noise_px=4.0)
-    whole = fit_alone(source, target, 20.0)
+    whole = fit_single(source, target, 20.0)
     monkeypatch.setattr("pipeline.matching.geometry.SCORED_VALUES", 700)
-    parts = fit_alone(source, target, 20.0)
+    parts = fit_single(source, target, 20.0)
     np.testing.assert_array_equal(whole[0], parts[0])
 
 

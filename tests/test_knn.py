@@ -7,6 +7,7 @@ import torch
 from pipeline.matching import blocks, knn
 from pipeline.matching.knn import SearchOptions, Tiling, search, search_approximate, search_exact
 from pipeline.matching.neighbours import Neighbours
+from pipeline.matching.products import pair_products
 
 
 @pytest.fixture(params=["faiss", "torch"])
@@ -236,6 +237,19 @@ def test_the_error_bound_covers_float32_products():
     bounds = blocks.error_bounds(x, float(np.linalg.norm(y, axis=1).max()))
     difference = np.abs((x @ y.T).astype(np.float64) - x.astype(np.float64) @ y.astype(np.float64).T)
     assert (difference <= bounds[:, None]).all()
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 3000])
+def test_pair_products_are_summed_in_float64_and_do_not_depend_on_the_other_pairs(pairs):
+    rng = np.random.default_rng(12)
+    left, right = unit_vectors(rng, 20, 100), unit_vectors(rng, 30, 100)
+    rows = rng.integers(0, 20, pairs), rng.integers(0, 30, pairs)
+    products = pair_products(left, right, *rows)
+    exact = left.astype(np.float64) @ right.astype(np.float64).T
+    np.testing.assert_allclose(products, exact[rows], rtol=0, atol=1e-15)
+    assert products.dtype == np.float64
+    one_by_one = [pair_products(left, right, rows[0][at : at + 1], rows[1][at : at + 1]) for at in range(pairs)]
+    assert products.tolist() == [float(product[0]) for product in one_by_one]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -96,7 +96,7 @@ def test_float16_turns_a_vector_by_less_than_its_rounding():
     assert cosines(vectors, decode_descriptors(encode_descriptors(vectors, "float16"))).min() > 1 - 2**-22
 
 
-def test_bytes_turn_a_vector_by_no_more_than_half_a_step_in_every_dimension():
+def test_int8_turns_a_vector_by_no_more_than_half_a_step_in_every_dimension():
     vectors = unit_vectors(5000)
     vectors[:100, 0] = np.linspace(0, 3, 100)  # some with one great component, which makes the steps coarse
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -149,7 +149,7 @@ def test_unknown_formats_are_refused():
         encode_descriptors(unit_vectors(1, dimensions=12), "bits")
 
 
-def test_encoding_leaves_its_argument_alone():
+def test_encoding_does_not_change_its_argument():
     vectors = 2 * unit_vectors(10)
     before = vectors.copy()
     for storage in STORAGES:

@@ -78,7 +78,7 @@ def assert_same(found, expected):
         assert one.dtype == np.int32
 
 
-def test_many_pairs_count_what_each_counts_alone(world):
+def test_many_pairs_have_the_counts_of_each_single_pair(world):
     assert_same(verify_pairs(*world, OPTIONS), one_by_one(*world))
 
 
@@ -103,12 +103,12 @@ def test_results_do_not_depend_on_how_pairs_are_split_over_calls(world, way, mon
 
 @pytest.mark.parametrize("way", BATCHES)
 def test_batches_find_the_matches_of_the_threads_and_their_inliers_within_a_few(world, way, monkeypatch):
-    alone = verify_pairs(*world, OPTIONS)
-    together = verify_pairs(*world, OPTIONS, device_of(way, monkeypatch))
-    np.testing.assert_array_equal(together.matches, alone.matches)
-    surely = alone.inliers > 12
-    assert np.abs(together.inliers - alone.inliers)[surely].max() <= 2
-    np.testing.assert_array_equal(together.inliers > 12, surely)
+    threads = verify_pairs(*world, OPTIONS)
+    batches = verify_pairs(*world, OPTIONS, device_of(way, monkeypatch))
+    np.testing.assert_array_equal(batches.matches, threads.matches)
+    surely = threads.inliers > 12
+    assert np.abs(batches.inliers - threads.inliers)[surely].max() <= 2
+    np.testing.assert_array_equal(batches.inliers > 12, surely)
 
 
 @pytest.mark.parametrize("way", WAYS)
