@@ -203,7 +203,7 @@ def test_a_landmark_with_one_image_left_is_dropped_from_the_list(tmp_path):
     counts = make_clean_list(tmp_path, TRAIN, compared, CleanSettings(min_inliers=30, min_neighbours=2))
     assert (
         tmp_path / "train_clean.csv"
-    ).read_text() == "landmark_id,images\n4,b f\n"  # d of 30 and g of 100 are the only ones left
+    ).read_text() == "landmark_id,images\n4,b f\n"  # one image is left of 30 and 100
     assert counts == {"kept": 2, "dropped": 5, "landmarks": 1}
     support = pd.read_parquet(tmp_path / "support.parquet")
     assert support["supporters"].tolist() == [2, 2, 1, 1, 2, 0, 2]
