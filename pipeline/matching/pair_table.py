@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.arrays import Integers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class PairTable:
