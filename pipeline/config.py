@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from pipeline.catalogue import LIST_LENGTH
 from pipeline.errors import PipelineError
 from pipeline.settings import (
     NON_LANDMARK,
@@ -27,7 +28,7 @@ from pipeline.settings import (
     VerifySettings,
     VoteSettings,
 )
-from pipeline.steps import LIST_LENGTH, NEEDS_GRAPH, NEEDS_LABELS, NEEDS_TRAIN_NEIGHBOURS, RerankSettings
+from pipeline.steps import NEEDS_GRAPH, NEEDS_LABELS, NEEDS_TRAIN_NEIGHBOURS, RerankSettings
 
 
 class Config(Settings):

@@ -21,6 +21,7 @@ Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride o
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
+SPLITS = ("train", "index", "test")  # of every data set
 NON_LANDMARK = "non_landmark"  # the split of photographs known to show no landmark, where there is one
 BENCHMARKS = ("revisited", "holidays")  # sources with judgements of pairs instead of a competition's rules
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from pipeline.catalogue import LIST_LENGTH
 from pipeline.settings import Fraction, Name, Positive, Settings
 
 Step = Literal[
@@ -18,7 +19,6 @@ NEEDS_DESCRIPTORS = ("soft", "label_score", "aqe", "alpha_qe", "dba", "k_recipro
 NEEDS_TRAIN_NEIGHBOURS = ("label_vector", "label_score")
 NEEDS_LABELS = ("sort", "insert", "soft", "label_vector", "label_score")  # of a train set
 NEEDS_GRAPH = ("dba", "diffusion", "graph_traversal")  # neighbours of the index in itself
-LIST_LENGTH = 100  # images that a competition takes for a query
 
 
 def _check_recipe(steps: list[str]) -> list[str]:

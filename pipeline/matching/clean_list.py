@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.competition.tables import read_clean_ids, write_clean_list
+from pipeline.competition.train_clean import read_clean_ids, write_clean_list
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_at
 from pipeline.matching.blocks import Rows

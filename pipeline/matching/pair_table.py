@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.competition.benchmark import JUDGEMENTS, read_judgements
-from pipeline.competition.benchmark_metrics import remove_junk
+from pipeline.competition.judgement_table import JUDGEMENTS, read_judgements
+from pipeline.competition.junk import remove_junk
 from pipeline.competition.metrics import Truth
 from pipeline.config import Config
 from pipeline.features.store import Arrays, write_in_shards
