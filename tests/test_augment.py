@@ -48,5 +48,5 @@ def test_brightness_is_independent_of_the_crop():
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="'hard' is none of none, soft, middle"):
+    with pytest.raises(ValueError, match="'hard' is not one of none, soft, middle"):
         Augmenter("hard", 0)

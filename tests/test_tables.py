@@ -39,8 +39,8 @@ def test_other_columns_a_byte_order_mark_crlf_quotes_blank_lines_and_a_trailing_
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"train": "id,landmark_id\na,1\na,1\n"}, ["id a stands twice", "train.csv, line 3"]),
-        ({"index": "id\ni1\nt1\n"}, ["id t1 stands also in train.csv", "index.csv, line 3"]),
+        ({"train": "id,landmark_id\na,1\na,1\n"}, ["id a appears twice", "train.csv, line 3"]),
+        ({"index": "id\ni1\nt1\n"}, ["id t1 appears also in train.csv", "index.csv, line 3"]),
         ({"index": "id\n../../etc/passwd\n"}, ["'../../etc/passwd'", "index.csv, line 2"]),
         ({"index": "id\na b\n"}, ["'a b'", "line 2"]),
         ({"index": "id\n.hidden\n"}, ["'.hidden'", "line 2"]),
@@ -54,7 +54,7 @@ def test_other_columns_a_byte_order_mark_crlf_quotes_blank_lines_and_a_trailing_
         ({"train_clean": "landmark_id,images\n5,t1 nobody\n"}, ["nobody is no photograph of 5", "clean.csv, line 2"]),
         ({"train_clean": "landmark_id,images\n6,t1\n"}, ["t1 is no photograph of 6", "line 2"]),
         ({"train_clean": "landmark_id,images\n5,t1 t1\n"}, ["t1 is listed twice", "line 2"]),
-        ({"train_clean": "landmark_id,images\n5,t1\n5,t2\n"}, ["5 stands on two lines", "line 3"]),
+        ({"train_clean": "landmark_id,images\n5,t1\n5,t2\n"}, ["5 appears on two lines", "line 3"]),
         ({"train_clean": "landmark_id,images\n5,\n"}, ["5 has no photographs", "line 2"]),
         ({"train_clean": "landmark_id,images\n"}, ["clean list is empty"]),
     ],

@@ -86,7 +86,7 @@ def _check_id(image_id: str, split: str, split_of: dict[str, str], where: str) -
         raise PipelineError(what, where, "ids consist of letters, digits, '_', '-' and '.'")
     if image_id in split_of:
         other = "twice in this file" if split_of[image_id] == split else f"also in {split_of[image_id]}.csv"
-        raise PipelineError(f"the id {image_id} stands {other}", where, "an id names one photograph of one split")
+        raise PipelineError(f"the id {image_id} appears {other}", where, "an id names one photograph of one split")
 
 
 def _locate(root: Path, split: str, ids: Sequence[str], layout: str) -> list[str]:

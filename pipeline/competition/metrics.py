@@ -45,10 +45,10 @@ class Truth:
     @classmethod
     def from_lists(cls, lists: Sequence[Iterable[int]]) -> Truth:
         """The ground truth of one query per list."""
-        held = [tuple(values) for values in lists]
-        queries = np.repeat(np.arange(len(held)), [len(values) for values in held])
-        values = np.fromiter(chain.from_iterable(held), np.int64, len(queries))
-        return cls.from_pairs(queries, values, len(held))
+        given = [tuple(values) for values in lists]
+        queries = np.repeat(np.arange(len(given)), [len(values) for values in given])
+        values = np.fromiter(chain.from_iterable(given), np.int64, len(queries))
+        return cls.from_pairs(queries, values, len(given))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -88,8 +88,8 @@ def find_hits(rows: AnyIntegers, truth: Truth) -> Mask:
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK].astype(np.int64)
         query, position = np.divmod(np.arange(part.size), max(1, part.shape[1]))
-        right = np.flatnonzero(truth.holds(start + query, part.reshape(-1)))
-        query, position = query[right], position[right]
+        relevant = np.flatnonzero(truth.holds(start + query, part.reshape(-1)))
+        query, position = query[relevant], position[relevant]
         pairs = query * (part.max(initial=0) + 1) + part[query, position]
         first = np.unique(pairs, return_index=True)[1]
         hits[start + query[first], position[first]] = True
@@ -165,10 +165,10 @@ def global_average_precision(
     predicted or not. Raises ValueError when there are none.
     """
     has_landmark = _has_landmark(labels, truth)
-    walk = np.lexsort((np.arange(len(labels)) if order is None else order, -np.asarray(scores)))
-    walk = walk[(labels[walk] != NO_LABEL) & (has_landmark[walk] if landmarks_only else True)]
-    correct = truth.holds(walk, labels[walk])
-    precisions = np.cumsum(correct) / np.arange(1, len(walk) + 1)
+    ranked = np.lexsort((np.arange(len(labels)) if order is None else order, -np.asarray(scores)))
+    ranked = ranked[(labels[ranked] != NO_LABEL) & (has_landmark[ranked] if landmarks_only else True)]
+    correct = truth.holds(ranked, labels[ranked])
+    precisions = np.cumsum(correct) / np.arange(1, len(ranked) + 1)
     return float(precisions[correct].sum() / np.count_nonzero(has_landmark))
 
 

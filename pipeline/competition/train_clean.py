@@ -39,7 +39,7 @@ def read_clean_list(path: Path, train: Split) -> dict[int, list[str]]:
         where = f"{path}, line {line}"
         landmark, ids = parse_landmark(landmark_text, where), images.split()
         if landmark in clean or not ids:
-            what = "stands on two lines" if landmark in clean else "has no photographs"
+            what = "appears on two lines" if landmark in clean else "has no photographs"
             raise PipelineError(f"the landmark {landmark} {what}", where, "write one line per landmark, with its ids")
         listed.update(ids)
         for image_id in ids:

@@ -45,7 +45,7 @@ class Augmenter:
 
     def __init__(self, preset: str, seed: int):
         if preset not in AUGMENTATIONS:
-            raise ValueError(f"augmentation {preset!r} is none of {', '.join(AUGMENTATIONS)}")
+            raise ValueError(f"augmentation {preset!r} is not one of {', '.join(AUGMENTATIONS)}")
         self._seed = seed
         self._transforms = A.Compose(AUGMENTATIONS[preset]())
 
