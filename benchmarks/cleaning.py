@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.competition.tables import read_clean_ids
+from pipeline.competition.train_clean import read_clean_ids
 from pipeline.matching.cleaning import count_supporters, keep_images
 
 NEIGHBOURS, INLIERS = (1, 2, 3), (12, 15, 18, 20, 22, 25, 30, 40)

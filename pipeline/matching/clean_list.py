@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 
 from pipeline.arrays import AnyIntegers, Mask, Vectors
-from pipeline.competition.tables import read_clean_ids, write_clean_list
+from pipeline.competition.train_clean import read_clean_ids, write_clean_list
 from pipeline.errors import PipelineError
-from pipeline.features.store import Arrays, write_at
+from pipeline.features.store import Arrays, write_sharded
 from pipeline.matching.cleaning import count_supporters, keep_images, pick_same_landmark
 from pipeline.matching.knn import search_exact
 from pipeline.settings import CleanSettings
@@ -36,7 +36,7 @@ def write_candidates(
         near = search_exact(descriptors[start:stop], descriptors, settings.nearest, exclude=own, device=device)
         return {"neighbours": pick_same_landmark(near.rows, own, landmarks, settings.candidates)}
 
-    write_at(task, len(descriptors), SHARD_ROWS, make, "photographs")
+    write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")
 
 
 def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, settings: CleanSettings) -> dict[str, Any]:
