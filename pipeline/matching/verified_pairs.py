@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.features.store import Arrays, write_in_shards
+from pipeline.features.store import Arrays, report_shards, write_in_shards
 from pipeline.matching.verification import FeatureRows, MatchOptions, verify_pairs
 from pipeline.settings import VerifySettings
 from pipeline.task_context import TaskContext
@@ -46,9 +46,8 @@ def write_verified_pairs(
         return verify_pairs(comparison.queries, comparison.base, shard, thresholds, options, device)._asdict()
 
     with task.progress(len(pairs), "pairs") as bar:
-        write_in_shards(
-            task.scratch, task.scratch, len(pairs), settings.shard_pairs, make, bar.update, task.should_stop
-        )
+        on_shard = report_shards(task, bar)
+        write_in_shards(task.scratch, task.scratch, len(pairs), settings.shard_pairs, make, on_shard)
     counts = {name: np.load(task.scratch / f"{name}.npy") for name in ("matches", "inliers")}
     query, row = (pairs[:, side].astype(np.int32) for side in (0, 1))
     splits = pd.Categorical.from_codes(np.zeros(len(pairs), np.int8), pd.Index([split]))  # also if there is no pair
