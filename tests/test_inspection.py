@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.competition.dataset import Split
+from pipeline.competition.dataset import SplitListing
 from pipeline.errors import PipelineError
 from pipeline.images.inspection import Limits, inspect_photographs, inspect_split, list_boxes, refuse_bad_data
 
@@ -70,7 +70,7 @@ def test_workers_give_the_same_result_as_one_process(folder, monkeypatch):
 
 
 def test_a_split_is_divided_into_accepted_photographs_and_rejected_files(folder):
-    split = Split(["a", "b", "c"], ["good.jpg", "text.jpg", "cut.jpg"], [7, 8, 9])
+    split = SplitListing(["a", "b", "c"], ["good.jpg", "text.jpg", "cut.jpg"], [7, 8, 9])
     good, bad = inspect_split(folder, split, LIMITS, 1)
     assert good["id"].tolist() == ["a", "c"] and good["landmark"].tolist() == [7, 9]
     assert bad["id"].tolist() == ["b"] and bad["reason"].all()
@@ -81,14 +81,16 @@ def test_a_split_is_divided_into_accepted_photographs_and_rejected_files(folder)
 
 
 def test_an_empty_split_is_no_error(folder):
-    good, bad = inspect_split(folder, Split([], []), LIMITS, 1)
+    good, bad = inspect_split(folder, SplitListing([], []), LIMITS, 1)
     assert (len(good), len(bad)) == (0, 0)
     assert list(good.columns) == ["id", "path", "width", "height", "bytes", "left", "top", "right", "bottom"]
     refuse_bad_data("test", good, bad, 0.0, folder)
 
 
 def test_a_box_is_clipped_to_its_photograph_and_the_whole_is_used_where_there_is_none(folder):
-    split = Split(["good", "cut", "tiny"], ["good.jpg", "cut.jpg", "tiny.jpg"], boxes={"good": (10.0, 5.5, 99.0, 30.0)})
+    split = SplitListing(
+        ["good", "cut", "tiny"], ["good.jpg", "cut.jpg", "tiny.jpg"], boxes={"good": (10.0, 5.5, 99.0, 30.0)}
+    )
     good, _ = inspect_split(folder, split, LIMITS, workers=1)
     assert good[["left", "top", "right", "bottom"]].values.tolist() == [
         [10.0, 5.5, 40.0, 30.0],
@@ -99,6 +101,6 @@ def test_a_box_is_clipped_to_its_photograph_and_the_whole_is_used_where_there_is
 
 
 def test_a_box_outside_its_photograph_is_refused(folder):
-    split = Split(["good"], ["good.jpg"], boxes={"good": (60.0, 0.0, 70.0, 10.0)})
+    split = SplitListing(["good"], ["good.jpg"], boxes={"good": (60.0, 0.0, 70.0, 10.0)})
     with pytest.raises(PipelineError, match="the box of good holds less than a pixel of its 40 x 60"):
         inspect_split(folder, split, LIMITS, workers=1)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.competition.dataset import ID, Box, Dataset, Split, replace_unsafe_characters
+from pipeline.competition.dataset import ID, Box, Dataset, SplitListing, replace_unsafe_characters
 from pipeline.competition.gldv2 import BOXES, read_gldv2
 from pipeline.competition.junk import Judgements
 from pipeline.competition.listing import digest_sources, list_photographs
@@ -46,9 +46,9 @@ def assemble_benchmark(
         taken.add(test_ids[-1])
     box_of = dict(zip(test_ids, boxes, strict=True)) if boxes is not None else {}
     splits = {
-        "train": Split([], [], []),
-        "index": Split(list(images), [f"{PHOTOGRAPHS}/{name}.jpg" for name in images]),
-        "test": Split(test_ids, [f"{PHOTOGRAPHS}/{name}.jpg" for name in queries], None, box_of),
+        "train": SplitListing([], [], []),
+        "index": SplitListing(list(images), [f"{PHOTOGRAPHS}/{name}.jpg" for name in images]),
+        "test": SplitListing(test_ids, [f"{PHOTOGRAPHS}/{name}.jpg" for name in queries], None, box_of),
     }
     answerable = {name: judged for name, judged in setups.items() if len(judged.positives.values)}
     if not answerable:

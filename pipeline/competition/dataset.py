@@ -15,8 +15,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels o
 
 
 @dataclass(frozen=True)
-class Split:
-    """The photographs of one split.
+class SplitListing:
+    """What a data source lists of one split.
 
     Paths are relative to the data folder, or absolute where the photographs lie elsewhere. landmarks: one per
     photograph of train, None for the other splits. boxes: id -> the region of that photograph to use; the whole
@@ -37,7 +37,7 @@ class Dataset:
     names of the folders that plain folders of photographs take their landmarks from; empty for other sources.
     """
 
-    splits: dict[str, Split]
+    splits: dict[str, SplitListing]
     clean_list: dict[int, list[str]] = field(default_factory=dict)
     landmark_names: dict[int, str] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ def require_folder(root: Path) -> None:
         raise PipelineError("the data folder is not there", root, "set data.root to it; README.md shows the layout")
 
 
-def require_non_landmarks(splits: Mapping[str, Split], root: Path) -> None:
+def require_non_landmarks(splits: Mapping[str, SplitListing], root: Path) -> None:
     """Raise PipelineError when the split of photographs that show no landmark was read and is empty."""
     if NON_LANDMARK in splits and not splits[NON_LANDMARK].ids:
         raise missing_non_landmarks("not one photograph of no landmark", root)

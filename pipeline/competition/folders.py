@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.competition.dataset import (
     ID,
     Dataset,
-    Split,
+    SplitListing,
     missing_non_landmarks,
     replace_unsafe_characters,
     require_folder,
@@ -34,12 +34,12 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     paths = {name: _list_split(root, name) for name in names}
     _refuse_loose_files(root, paths["train"])
     landmark_of = _number_landmarks(paths["train"])
-    splits: dict[str, Split] = {}
+    splits: dict[str, SplitListing] = {}
     path_of: dict[str, str] = {}
     for name in names:
         ids = [_choose_id(path, path_of, root) for path in paths[name]]
         landmarks = [landmark_of[Path(path).parts[1]] for path in paths[name]] if name == "train" else None
-        splits[name] = Split(ids, paths[name], landmarks)
+        splits[name] = SplitListing(ids, paths[name], landmarks)
     require_non_landmarks(splits, root)
     return Dataset(splits, landmark_names={landmark: folder for folder, landmark in landmark_of.items()})
 

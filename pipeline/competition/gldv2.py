@@ -20,7 +20,7 @@ from pipeline.competition.dataset import (
     ID,
     Box,
     Dataset,
-    Split,
+    SplitListing,
     missing_non_landmarks,
     require_folder,
     require_non_landmarks,
@@ -48,12 +48,12 @@ def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) 
     if NON_LANDMARK in names and not (root / f"{NON_LANDMARK}.csv").is_file():
         raise missing_non_landmarks(f"there is no {NON_LANDMARK}.csv", root)
     boxes = _read_boxes(root / BOXES)
-    splits: dict[str, Split] = {}
+    splits: dict[str, SplitListing] = {}
     split_of: dict[str, str] = {}
     for name in names:
         ids, landmarks = _read_split(root / f"{name}.csv", name, split_of)
         own = {image_id: boxes.pop(image_id) for image_id in ids if image_id in boxes}
-        splits[name] = Split(ids, _locate(root, name, ids, layout), landmarks, own)
+        splits[name] = SplitListing(ids, _locate(root, name, ids, layout), landmarks, own)
     require_non_landmarks(splits, root)
     if boxes and set(SPLITS) <= set(names):
         raise PipelineError(f"a box for {next(iter(boxes))}, which no table lists", root / BOXES, "correct the id")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.competition.dataset import Split
+from pipeline.competition.dataset import SplitListing
 from pipeline.competition.records import read_records
 from pipeline.errors import PipelineError
 
@@ -23,7 +23,7 @@ def has_clean_list(root: Path, source: str) -> bool:
     return source != "folders" and (root / CLEAN_LIST).exists()
 
 
-def read_clean_list(path: Path, train: Split) -> dict[int, list[str]]:
+def read_clean_list(path: Path, train: SplitListing) -> dict[int, list[str]]:
     """Landmark -> ids of a published clean list; empty when there is no such file.
 
     Raises PipelineError with the line for a list that disagrees with the train split, repeats a landmark or an id, or

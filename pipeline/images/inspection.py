@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.competition.dataset import Box, Split
+from pipeline.competition.dataset import Box, SplitListing
 from pipeline.errors import PipelineError
 from pipeline.images.decode import UndecodableImage, decode_photograph, read_header
 from pipeline.processes import start_workers
@@ -72,7 +72,11 @@ def inspect_photographs(
 
 
 def inspect_split(
-    root: Path, split: Split, limits: Limits, workers: int, on_progress: Callable[[int], None] = lambda count: None
+    root: Path,
+    split: SplitListing,
+    limits: Limits,
+    workers: int,
+    on_progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The split's accepted photographs and its rejected files, both in the order of the organisers' table.
 
