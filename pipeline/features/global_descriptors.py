@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.arrays import Floats
-from pipeline.competition.tables import Box
+from pipeline.competition.dataset import Box
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_sharded

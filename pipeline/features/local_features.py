@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from pipeline.arrays import Floats, Mask
 from pipeline.artifacts import write_json
-from pipeline.competition.tables import Box
+from pipeline.competition.dataset import Box
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack

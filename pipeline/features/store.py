@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.artifacts import atomic_file
 from pipeline.task_context import TaskContext
@@ -37,13 +38,18 @@ def write_sharded(
     """
     write = write_ragged_in_shards if ragged else write_in_shards
     with task.progress(rows, unit) as bar:
+        write(task.folder, task.scratch, rows, shard_rows, make, report_shards(task, bar))
 
-        def on_shard(count: int) -> None:
-            bar.update(count)
-            if task.should_stop():
-                raise KeyboardInterrupt
 
-        write(task.folder, task.scratch, rows, shard_rows, make, on_shard)
+def report_shards(task: TaskContext, bar: tqdm) -> OnShard:
+    """What a task does after each shard: move its progress bar, and raise KeyboardInterrupt when it should stop."""
+
+    def on_shard(count: int) -> None:
+        bar.update(count)
+        if task.should_stop():
+            raise KeyboardInterrupt
+
+    return on_shard
 
 
 def write_in_shards(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.arrays import Doubles
-from pipeline.competition.tables import Box
+from pipeline.competition.dataset import Box
 from pipeline.images.decode import Size
 from pipeline.images.inspection import list_boxes
 

@@ -1,0 +1,96 @@
+"""Where every artifact of a run lies below outputs/<run>/: the one place that names stages and their files.
+
+A reference is an artifact's folder, "05_extract_global/cnn/test", or one file of it, "01_prepare_data:test.parquet".
+Tasks declare their inputs by these references and read them by the same ones.
+"""
+
+from __future__ import annotations
+
+PREPARE, TRAIN_BASE, CLEAN, TRAIN_FINAL = "01_prepare_data", "02_train_base", "03_clean_train_set", "04_train_final"
+EXTRACT_GLOBAL, BUILD_KNN, EXTRACT_LOCAL = "05_extract_global", "06_build_knn", "07_extract_local"
+VERIFY, PREDICT, RERANK = "08_verify_matches", "09_predict_landmarks", "10_rerank_retrieval"
+SUBMIT, EVALUATE = "11_write_submissions", "12_evaluate"
+
+# Stage 01
+REJECTED = f"{PREPARE}:rejected.csv"
+LANDMARK_NAMES = f"{PREPARE}:landmarks.csv"
+GIVEN_CLEAN_LIST = f"{PREPARE}:train_clean.csv"
+JUDGEMENTS = f"{PREPARE}:judgements.parquet"  # of a benchmark
+
+# Stages 02 and 04
+NETWORK_FILES = ("weights.safetensors", "network.json")
+
+# Stage 03
+CLEAN_LIST = f"{CLEAN}/list"
+CLEAN_IDS = f"{CLEAN_LIST}:train_clean.csv"
+CLEAN_GLOBAL, CLEAN_LOCAL = f"{CLEAN}/global", f"{CLEAN}/local"
+CLEAN_THRESHOLD = f"{CLEAN}/threshold"
+CLEAN_NEIGHBOURS = f"{CLEAN}/neighbours:neighbours.npy"
+CLEAN_PAIRS = f"{CLEAN}/pairs:pairs.parquet"
+
+# Stage 06
+WHITENING = f"{BUILD_KNN}/whitening"
+
+# Stage 09
+RECOGNITION = f"{PREDICT}:recognition.parquet"
+
+
+def images(split: str) -> str:
+    """The table of a split's images."""
+    return f"{PREPARE}:{split}.parquet"
+
+
+def base_network(model: str) -> str:
+    """The network of phase 1."""
+    return f"{TRAIN_BASE}/{model}"
+
+
+def final_network(model: str) -> str:
+    """The network of phase 2."""
+    return f"{TRAIN_FINAL}/{model}"
+
+
+def descriptors(model: str, split: str) -> str:
+    """The global descriptors of a split by one model."""
+    return f"{EXTRACT_GLOBAL}/{model}/{split}"
+
+
+def whitened(split: str) -> str:
+    """The descriptors of a split by all models, joined and whitened."""
+    return f"{BUILD_KNN}/whitened/{split}"
+
+
+def neighbours(queries: str, base: str) -> str:
+    """The nearest neighbours of one split in another."""
+    return f"{BUILD_KNN}/{queries}_{base}"
+
+
+def attention_threshold(model: str) -> str:
+    """The attention that a local feature has to exceed."""
+    return f"{EXTRACT_LOCAL}/{model}/threshold"
+
+
+def local_features(model: str, split: str) -> str:
+    """The local features of a split."""
+    return f"{EXTRACT_LOCAL}/{model}/{split}"
+
+
+def verified_pairs(split: str) -> str:
+    """The matches and inliers of test images with images of a split."""
+    return f"{VERIFY}/test_{split}:pairs.parquet"
+
+
+def votes(split: str) -> str:
+    """The landmark and confidence of each image of a split by soft voting."""
+    return f"{PREDICT}:{split}.parquet"
+
+
+def ranking(recipe: str) -> str:
+    """The rankings after each step of a recipe."""
+    return f"{RERANK}/{recipe}"
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """(the artifact, the file of it; "" = the whole artifact) of a reference."""
+    artifact, _, name = reference.partition(":")
+    return artifact, name
