@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from pipeline.config import Config
+from pipeline.ranking.evidence import LandmarkVotes
+from pipeline.ranking.registry import STEPS
+from pipeline.ranking.voting import VOTES_TRIED, WEIGHT_POWERS_TRIED
 
 Values = dict[str, Any]  # "section.key" -> value
 DECIMALS = 9  # scores that agree to so many are ties
@@ -22,26 +25,18 @@ class Knob(NamedTuple):
     steps: Sequence[str] = ()
 
 
-VOTES = (1, 2, 3, 5, 7, 9)
-SHARPNESS = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
+VOTING = [name for name, step in STEPS.items() if LandmarkVotes in step.needs(step.settings())] + ["dba"]  # supervised
 RETRIEVAL = [
-    Knob("vote.votes", VOTES, ("sort", "insert", "soft", "dba")),
-    Knob("vote.sharpness", SHARPNESS, ("sort", "insert", "soft", "dba")),
-    Knob("rerank.min_confidence", [tenth / 10 for tenth in range(20)], ("insert",)),
-    Knob("rerank.soft.bonus", (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0), ("soft",)),
-    Knob("rerank.soft.penalty", (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0), ("soft",)),
-    Knob("rerank.alpha_qe.k", (1, 2, 3, 5, 7, 10, 15, 20), ("alpha_qe",)),
-    Knob("rerank.alpha_qe.alpha", (0.0, 1.0, 2.0, 3.0, 5.0, 8.0), ("alpha_qe",)),
-    Knob("rerank.dba.k", (1, 2, 3, 5, 7, 10, 15, 20), ("dba",)),
-    Knob("rerank.dba.alpha", (0.0, 1.0, 2.0, 3.0, 5.0, 8.0), ("dba",)),
-    Knob("rerank.label_vector.votes", VOTES, ("label_vector",)),
-    Knob("rerank.label_score.votes", VOTES, ("label_score",)),
-    Knob("rerank.label_score.sharpness", SHARPNESS, ("label_score",)),
-    Knob("rerank.label_score.alpha", (0.5, 1.0, 2.0, 3.0, 5.0, 8.0), ("label_score",)),
-    Knob("verify.min_inliers", (0, 10, 15, 20, 25, 30, 40, 60), ("verify",)),
+    Knob("vote.votes", VOTES_TRIED, VOTING),
+    Knob("vote.sharpness", WEIGHT_POWERS_TRIED, VOTING),
+    *(
+        Knob(f"rerank.{name}.{key}", values, [name])
+        for name, step in STEPS.items()
+        for key, values in step.tunable.items()
+    ),
 ]
 RECOGNITION = [
-    Knob("recognition.votes", VOTES),
+    Knob("recognition.votes", VOTES_TRIED),
     Knob("recognition.power", (1.0, 2.0, 4.0, 8.0, 12.0)),
     Knob("recognition.head_power", (0.0, 1.0, 2.0, 4.0, 8.0, 12.0)),
     Knob("recognition.max_inliers", (0, 20, 35, 50, 70, 100, 150)),

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.ranking.landmark_groups import group_by_landmark
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.two_stage import group_by_landmark, insert_step, sort_step
+from pipeline.ranking.two_stage import insert_step, sort_step
 from pipeline.ranking.voting import Votes
 
 MIN_CONFIDENCE = 0.6

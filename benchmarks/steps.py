@@ -3,7 +3,7 @@
     python -m benchmarks.steps                                 1,000 queries, 100,000 index images
     python -m benchmarks.steps --queries 5000 --steps soft,dba
 
-Each step runs in a process of its own, so that its peak is its own. There is no rival here: what is shown is that no
+Each step runs in a process of its own, so that its peak is its own. There is no baseline here: what is shown is that no
 step needs the N x N products of the index (40 GB for 100,000 images).
 """
 
@@ -14,18 +14,26 @@ import multiprocessing
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from pipeline.matching.knn import search_exact
 from pipeline.matching.pair_table import PairTable
+from pipeline.ranking.evidence import (
+    DescriptorPair,
+    Evidence,
+    IndexGraph,
+    LabelledNeighbours,
+    LandmarkVotes,
+    TrainNeighbours,
+    VerifiedPairs,
+)
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.recipe import Evidence, TrainNeighbours, run_recipe
+from pipeline.ranking.recipe import RerankSettings, State, run_recipe
+from pipeline.ranking.registry import STEPS
 from pipeline.ranking.voting import neighbour_labels, soft_vote
-from pipeline.steps import Step
 
-STEPS = [step for step in get_args(Step) if step != "knn"]
+NAMES = [name for name in STEPS if name != "knn"]
 LISTED, TRAIN_K, GRAPH_K, VIEWS, NOISE = 100, 10, 50, 20, 1.2
 
 
@@ -35,7 +43,7 @@ def scatter(random: np.random.Generator, centres: np.ndarray, landmarks: np.ndar
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_world(queries: int, images: int, dims: int, seed: int = 0) -> tuple[Ranking, Evidence]:
+def make_world(queries: int, images: int, dims: int, seed: int = 0) -> State:
     """Lists and all evidence: landmarks of 20 index images each, a train set of the same size, inliers by chance."""
     random = np.random.default_rng(seed)
     centres = random.standard_normal((max(1, images // VIEWS), dims)) / np.sqrt(dims)
@@ -47,23 +55,25 @@ def make_world(queries: int, images: int, dims: int, seed: int = 0) -> tuple[Ran
     train = []
     for split in ("test", "index"):
         near = search_exact(vectors[split], vectors["train"], TRAIN_K)
-        train.append(TrainNeighbours(near.similarities, neighbour_labels(near.rows, landmarks["train"])))
-    query_votes, index_votes = (soft_vote(*near) for near in train)
+        train.append(LabelledNeighbours(near.similarities, neighbour_labels(near.rows, landmarks["train"])))
     inliers = random.integers(0, 40, found.rows.size)
     pairs = PairTable(np.repeat(np.arange(queries), LISTED), found.rows.ravel(), inliers)
     evidence = Evidence(
-        query_votes, index_votes, pairs=pairs, queries=vectors["test"], index=vectors["index"], graph=graph,
-        query_train=train[0], index_train=train[1], landmarks=np.arange(len(centres)),
-    )  # fmt: skip
-    return Ranking(found.rows, found.similarities, images), evidence
+        LandmarkVotes(*(soft_vote(*near) for near in train)),
+        DescriptorPair(vectors["test"], vectors["index"]),
+        TrainNeighbours(train[0], train[1], np.arange(len(centres))),
+        IndexGraph(graph),
+        VerifiedPairs(pairs, LISTED),
+    )
+    return State(Ranking(found.rows, found.similarities, images), evidence)
 
 
-def measure(step: str, ranking: Ranking, evidence: Evidence) -> tuple[float, float]:
+def measure(step: str, world: State) -> tuple[float, float]:
     """Seconds of the step, and by how many MB the process has grown at its peak (as Linux tells it)."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
     before = read_peak_mb()
     begun = time.perf_counter()
-    *_, done = run_recipe(["knn", step], ranking, evidence)
+    *_, done = run_recipe(["knn", step], world, RerankSettings(), search_exact)
     seconds = time.perf_counter() - begun
     assert done.ranking.lengths.min() > 0
     return seconds, read_peak_mb() - before
@@ -75,9 +85,9 @@ def read_peak_mb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def answer(step: str, ranking: Ranking, evidence: Evidence, answers: Connection) -> None:
+def answer(step: str, world: State, answers: Connection) -> None:
     """Send what `measure` gives."""
-    answers.send(measure(step, ranking, evidence))
+    answers.send(measure(step, world))
 
 
 def main() -> None:
@@ -85,14 +95,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--index", type=int, default=100_000, help="index images, and as many train photographs")
     parser.add_argument("--dims", type=int, default=128)
-    parser.add_argument("--steps", default=",".join(STEPS), help="default: %(default)s")
+    parser.add_argument("--steps", default=",".join(NAMES), help="default: %(default)s")
     asked = parser.parse_args()
     print(f"{asked.queries} queries, {asked.index} index images, {asked.dims} dimensions, lists of {LISTED}")
     world = make_world(asked.queries, asked.index, asked.dims)
     context = multiprocessing.get_context("spawn")
     for step in asked.steps.split(","):
         answers, sender = context.Pipe(duplex=False)
-        process = context.Process(target=answer, args=(step, *world, sender))
+        process = context.Process(target=answer, args=(step, world, sender))
         process.start()
         sender.close()
         seconds, megabytes = answers.recv()

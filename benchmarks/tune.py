@@ -3,8 +3,8 @@
     python -m benchmarks.tune --config configs/demo.toml
     python -m benchmarks.tune --config configs/photos.toml data.root=/my/photos --recipe recipe --recipe knn,soft
 
-Works on what a finished run left: the lists of stage 06, the inliers of stage 08, the votes counted anew for every
-setting. Nothing is written. Only settings that act behind the search are tuned, so each trial takes milliseconds; what
+Works on what a finished run left: the lists of stage 06, the inliers of stage 08, the votes counted again for every
+setting. Nothing is written. Only settings that act after the search are tuned, so each trial takes milliseconds; what
 to try is in knobs.py. The private half is scored once, when everything is chosen.
 """
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.knobs import RECOGNITION, RETRIEVAL, Values, list_choices, read_values, tune, with_values
+from pipeline import layout
 from pipeline.artifacts import read_manifest
 from pipeline.competition.evaluation import (
     Part,
@@ -35,14 +36,17 @@ from pipeline.config import Config, load_config
 from pipeline.console import run_guarded
 from pipeline.device import choose_device
 from pipeline.errors import PipelineError
-from pipeline.ranking.evidence import read_evidence, read_ranking
-from pipeline.ranking.prediction import answer_recognition, vote_landmarks
+from pipeline.matching.knn import search_exact
+from pipeline.ranking.evidence import LandmarkVotes
+from pipeline.ranking.prediction import answer_recognition
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.recipe import Evidence, apply_step
+from pipeline.ranking.recipe import State, apply_step
 from pipeline.ranking.recognition import Recognition
-from pipeline.ranking.voting import Votes
 from pipeline.runner import DEFAULT_CONFIG, Pipeline, load_stages
-from pipeline.settings import VoteSettings
+from pipeline.task_context import TaskContext
+from pipeline.tasks.evidence import read_evidence
+from pipeline.tasks.inputs import read_images, read_neighbours
+from pipeline.tasks.prediction import read_recognition_evidence, vote_split
 
 LAST_READ = 9  # stage
 
@@ -50,16 +54,16 @@ LAST_READ = 9  # stage
 # ---- What a setting answers -----------------------------------------------------------------------------------------
 
 
-class Run:
-    """What a finished run left, read when it is asked for."""
+class FinishedRun(TaskContext):
+    """What a finished run left, read when it is asked for, under any settings."""
 
     def __init__(self, config: Config):
+        super().__init__(config.runtime.outputs.absolute() / config.run)
         self.config = config
-        self.folder = config.runtime.outputs.absolute() / config.run
 
-    def find(self, reference: str) -> Path:
-        """Where an artifact, or a file of one, is. Raises PipelineError where the run has not made it."""
-        artifact, _, name = reference.partition(":")
+    def input(self, reference: str) -> Path:
+        """The path of an artifact, or of a file of one. Raises PipelineError where the run has not made it."""
+        artifact, name = layout.split_reference(reference)
         if not self.has(artifact):
             hint = f"./run_all.sh with the same settings and --to {int(artifact[:2])}, or --recipe for one without it"
             raise PipelineError(f"the run has no {artifact}", self.folder / artifact, hint)
@@ -69,53 +73,41 @@ class Run:
         """Whether the run has made this artifact."""
         return read_manifest(self.folder / artifact) is not None
 
-    def table(self, split: str) -> pd.DataFrame:
-        """The table of a split of stage 01."""
-        return pd.read_parquet(self.find(f"01_prepare_data:{split}.parquet"))
-
-    def landmarks(self) -> np.ndarray:
-        """The landmark of every train photograph, (N,)."""
-        return self.table("train")["landmark"].to_numpy()
-
     def list_ids(self) -> tuple[list[str], list[str]]:
-        """The ids of the test photographs by row, and of those rejected."""
-        rejected = pd.read_csv(self.find("01_prepare_data:rejected.csv"), dtype=str, keep_default_na=False)
-        return self.table("test")["id"].tolist(), rejected.loc[rejected["split"] == "test", "id"].tolist()
+        """The ids of the test images by row, and of those rejected."""
+        rejected = pd.read_csv(self.input(layout.REJECTED), dtype=str, keep_default_na=False)
+        ids = read_images(self, "test")["id"].tolist()
+        return ids, rejected.loc[rejected["split"] == "test", "id"].tolist()
 
 
 class Retrieval:
-    """Rankings of a run's lists under any settings that act behind the search."""
+    """Rankings of a run's lists under any settings that act after the search."""
 
-    def __init__(self, run: Run, steps: Iterable[str]):
-        device = choose_device(run.config.runtime.device)
-        chosen = None if device.type == "cpu" else str(device)
-        self.evidence = read_evidence(run.find, run.config, list(steps), chosen)
-        self.neighbours = read_ranking(run.find, len(self.evidence.index_votes.labels))
-        landmarks = run.landmarks()
-
-        def vote(split: str, settings: VoteSettings) -> Votes:
-            return vote_landmarks(run.find, settings, split, landmarks)
-
-        self._vote = cache(vote)
+    def __init__(self, run: FinishedRun, steps: Collection[str]):
+        config = run.config
+        near = read_neighbours(run, "test", "index")
+        ranking = Ranking(near.rows, near.similarities, len(read_images(run, "index")))
+        kinds = config.rerank.needs(list(steps)) - {LandmarkVotes}  # votes are counted again for every setting
+        self.start = State(ranking, read_evidence(run, config, kinds))
+        self.search = partial(search_exact, device=choose_device(config.runtime.device))
+        self._vote = cache(lambda split, votes: vote_split(run, config.model_copy(update={"vote": votes}), split))
 
     def ranker(self, config: Config, steps: Sequence[str]) -> Callable[[Config], np.ndarray]:
-        """A function from settings to the rows (Q, top_k) that these steps list. The steps before the first that reads
-        a tuned setting run once."""
-        tuned = {step for knob in RETRIEVAL for step in knob.steps}
-        first = next((place for place, step in enumerate(steps) if step in tuned), len(steps))
-        start = self._apply(config, steps[:first], self.neighbours, self.evidence)
-        return lambda changed: self._apply(changed, steps[first:], *start)[0].top(changed.rerank.top_k).rows
+        """A function from settings to the rows (Q, top_k) that these steps list.
 
-    def _apply(
-        self, config: Config, steps: Sequence[str], ranking: Ranking, known: Evidence
-    ) -> tuple[Ranking, Evidence]:
-        query_votes, index_votes = (self._vote(split, config.vote) for split in ("test", "index"))
-        known = replace(
-            known, settings=config.rerank, verify=config.verify, query_votes=query_votes, index_votes=index_votes
-        )
+        The steps before the first that reads a tuned setting run once.
+        """
+        tuned = {step for knob in RETRIEVAL for step in knob.steps}
+        first = next((position for position, step in enumerate(steps) if step in tuned), len(steps))
+        start = self._apply(config, steps[:first], self.start)
+        return lambda changed: self._apply(changed, steps[first:], start).ranking.top(changed.rerank.top_k).rows
+
+    def _apply(self, config: Config, steps: Sequence[str], state: State) -> State:
+        votes = LandmarkVotes(*(self._vote(split, config.vote) for split in ("test", "index")))
+        state = State(state.ranking, state.evidence.replace(votes))
         for step in steps:
-            ranking, known = apply_step(step, ranking, known)
-        return ranking, known
+            state = apply_step(step, state, config.rerank, self.search)
+        return state
 
 
 # ---- The report -----------------------------------------------------------------------------------------------------
@@ -160,6 +152,11 @@ def score_gap(answer: Recognition, part: Part) -> float:
     return float(score_recognition(answer.labels, answer.scores, {"half": part})["gap_half"])  # type: ignore[arg-type]
 
 
+def answer(run: FinishedRun, config: Config) -> Recognition:
+    """The recognition answer of a run under these settings."""
+    return answer_recognition(read_recognition_evidence(run, config), config.recognition)
+
+
 def choose_halves(parts: Mapping[str, Part], path: Path) -> dict[str, Part]:
     """The public and the private half of a solution. Raises PipelineError where one has nothing to score."""
     halves = {half: parts[half] for half in ("public", "private") if half in parts and len(parts[half].truth.values)}
@@ -195,12 +192,12 @@ def work(asked: argparse.Namespace) -> None:
     baselines = {text.replace(",", "_"): text.split(",") for text in asked.recipe if "," in text}
     config = load_config(asked.config, asked.settings + [f"rerank.baselines.{n}={s}" for n, s in baselines.items()])
     recipes = choose_recipes(config, [text.replace(",", "_") for text in asked.recipe])
-    run, root = Run(config), config.data.root
+    run, root = FinishedRun(config), config.data.root
     warn_of_stale(config)
     ids = run.list_ids()
 
     path = root / config.data.retrieval_solution
-    halves = choose_halves(read_retrieval_parts(path, *ids, run.table("index")["id"].tolist()), path)
+    halves = choose_halves(read_retrieval_parts(path, *ids, read_images(run, "index")["id"].tolist()), path)
     retrieval = Retrieval(run, {step for steps in recipes.values() for step in steps})
     for name, steps in recipes.items():
         question = Question(f"{name}: {' > '.join(steps)}, mAP@100", retrieval.ranker(config, steps), score_map, halves)
@@ -209,14 +206,11 @@ def work(asked: argparse.Namespace) -> None:
     path = root / config.data.recognition_solution
     halves = choose_halves(read_recognition_parts(path, *ids), path)
     needs = {
-        "recognition.max_inliers": ["08_verify_matches/test_train"],
-        "recognition.head_power": [f"04_train_final/{name}" for name in config.models],
+        "recognition.max_inliers": [layout.split_reference(layout.verified_pairs("train"))[0]],
+        "recognition.head_power": [layout.final_network(name) for name in config.models],
     }
     knobs = [knob for knob in RECOGNITION if all(run.has(artifact) for artifact in needs.get(knob.key, []))]
-    landmarks = run.landmarks()
-    question = Question(
-        "recognition, GAP", lambda changed: answer_recognition(run.find, changed, landmarks), score_gap, halves
-    )
+    question = Question("recognition, GAP", partial(answer, run), score_gap, halves)
     print(report(question, config, list_choices(config, knobs)))
 
 

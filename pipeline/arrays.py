@@ -1,4 +1,4 @@
-"""Array types and the rounding that all rooms share.
+"""Array types, and the operations on arrays that several rooms share.
 
 A *row* is the number of an image in its split's table, from 0; a *position* is a place in a list, from 0.
 """
@@ -33,6 +33,12 @@ class Vectors(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> NDArray[Any]: ...
+
+
+def close_gaps(lists: NDArray[Any], removed: Mask, fill: float) -> NDArray[Any]:
+    """The lists (Q, K) without the values where `removed` (Q, K) holds: later ones move up, `fill` pads the end."""
+    order = np.argsort(removed, axis=1, kind="stable")
+    return np.take_along_axis(np.where(removed, np.asarray(fill, lists.dtype), lists), order, axis=1)
 
 
 def round_similarity(values: NDArray[np.floating]) -> Doubles:

@@ -1,8 +1,8 @@
 """Artifacts: directories with a manifest, fresh by content, resumable, published by renaming.
 
-    outputs/demo/06_build_knn/            published: data files + manifest.json (written last)
-    outputs/demo/06_build_knn.partial/    being made: recipe.json says for what; scratch/ is never published
-    outputs/demo/06_build_knn.old/        the one before, for the instant between two renames
+    outputs/demo/<stage>/            published: data files + manifest.json (written last)
+    outputs/demo/<stage>.partial/    being made: key.json is its cache key; scratch/ is not published
+    outputs/demo/<stage>.old/        the one before, for the instant between two renames
 
 After a kill at any instant the published folder is the old artifact or the new one, or `recover` makes it so.
 """
@@ -28,15 +28,16 @@ from pipeline.errors import PipelineError
 from pipeline.task_context import PARTIAL, SCRATCH
 
 MANIFEST = "manifest.json"
-RECIPE = "recipe.json"
+KEY = "key.json"
 OLD = ".old"
 FORMAT = 1
+MAX_FSYNCS = 256  # artifacts of more files, such as the demo world, are synced with the whole system: fsync is slow
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What an artifact is made from. The same recipe gives the same bytes.
+class CacheKey:
+    """What an artifact is made from. The same key gives the same bytes.
 
     settings: plain JSON values; inputs: name -> sha256 of the content.
     """
@@ -52,9 +53,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What stands in manifest.json. files: name -> {bytes, sha256, mtime_ns}."""
+    """The content of manifest.json. files: name -> {bytes, sha256, mtime_ns}."""
 
-    recipe: dict[str, Any]
+    key: dict[str, Any]
     files: dict[str, dict[str, Any]]
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -62,7 +63,7 @@ class Manifest:
     format: int = FORMAT
 
     def digest(self, name: str = "") -> str | None:
-        """The sha256 of the file `name`, or of all files together; None when there is no such file."""
+        """The sha256 of the file `name`, or of all files together; None where there is no such file."""
         if name:
             return self.files[name]["sha256"] if name in self.files else None
         lines = [f"{file} {entry['sha256']}\n" for file, entry in sorted(self.files.items())]
@@ -98,9 +99,9 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_file(path: Path) -> dict[str, str]:
-    """The digest of a file that a stage reads from outside outputs/, by name; "missing" when it is not there."""
-    return {str(path): hash_file(path) if path.is_file() else "missing"}
+def digest_files(*paths: Path) -> dict[str, str]:
+    """The digests of files that a stage reads from outside outputs/, by path; "missing" where there is no file."""
+    return {str(path): hash_file(path) if path.is_file() else "missing" for path in paths}
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -110,6 +111,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.get("format") != FORMAT:
             raise ValueError(f"format {value.get('format')} where {FORMAT} is known")
+        if "recipe" in value:  # the name of the key in earlier versions
+            value["key"] = value.pop("recipe")
         return Manifest(**value)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -118,9 +121,9 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def find_damage(folder: Path, manifest: Manifest, thorough: bool = False) -> list[str]:
-    """What is wrong with the files of an artifact, in words; empty when all is well.
+    """What is damaged in the files of an artifact, in words; empty where nothing is.
 
-    A file whose size and time are as recorded is believed, any other is hashed: touching a file changes nothing.
+    A file whose size and time are as recorded is trusted, any other is hashed: touching a file changes nothing.
     thorough: hash every file.
     """
     damage = []
@@ -137,19 +140,20 @@ def find_damage(folder: Path, manifest: Manifest, thorough: bool = False) -> lis
     return damage
 
 
-def explain_staleness(folder: Path, recipe: Recipe, thorough: bool = False) -> list[str]:
-    """Why the artifact in `folder` is not what `recipe` gives today; empty when it is fresh."""
+def explain_staleness(folder: Path, key: CacheKey, thorough: bool = False) -> list[str]:
+    """Why the artifact in `folder` is not what this cache key gives; empty where it is fresh."""
     manifest = read_manifest(folder)
     if manifest is None:
         return ["not built yet"]
-    return _compare_recipes(manifest.recipe, recipe.to_json()) or find_damage(folder, manifest, thorough)
+    return _compare_keys(manifest.key, key.to_json()) or find_damage(folder, manifest, thorough)
 
 
 @contextlib.contextmanager
 def hold_lock(folder: Path, patience_seconds: float = 10.0) -> Iterator[None]:
     """Be the only writer of `folder`; a second process gets an error that names the first.
 
-    The kernel drops the lock with the process, so none is ever left behind; a child does not inherit it.
+    The kernel drops the lock with the process, so none is ever left over. A POSIX record lock, and not the flock of the
+    filelock package: forked loader processes would inherit that one, and hold it after their parent was killed.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,18 +167,18 @@ def hold_lock(folder: Path, patience_seconds: float = 10.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]:
+def build(folder: Path, key: CacheKey) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield a folder to work in and a dict for facts; publish it as `folder` when the block succeeds.
 
-    Work that an earlier, killed run left for the same recipe is still in the folder: go on from it. Work for another
-    recipe is deleted. What lies in `scratch/` (shards, checkpoints) is not published. Call under `hold_lock`.
+    Work that an earlier, killed run left for the same key is still in the folder and can be resumed. Work for another
+    key is deleted. What lies in `scratch/` (shards, checkpoints) is not published. Call under `hold_lock`.
     """
     _refuse_foreign_folder(folder)
     partial = _beside(folder, PARTIAL)
-    if _read_recipe(partial) != recipe.to_json():
+    if _read_key(partial) != key.to_json():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_json(partial / RECIPE, recipe.to_json())
+        write_json(partial / KEY, key.to_json())
     for half_written in partial.rglob("*.part"):
         half_written.unlink()
     (partial / SCRATCH).mkdir(exist_ok=True)
@@ -183,7 +187,7 @@ def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]
     yield partial, facts
     # The scratch folder goes when the manifest is there: a kill while large files are hashed costs no work.
     manifest = Manifest(
-        recipe=recipe.to_json(),
+        key=key.to_json(),
         files=_describe_files(partial),
         facts=facts,
         seconds=round(time.monotonic() - start, 3),
@@ -206,12 +210,12 @@ def recover(folder: Path) -> None:
 def _publish(partial: Path, folder: Path) -> None:
     old = _beside(folder, OLD)
     shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-    (partial / RECIPE).unlink(missing_ok=True)
+    (partial / KEY).unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(folder, old)
     os.rename(partial, folder)
-    _sync_folder(folder.parent)
+    _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -224,7 +228,7 @@ def _refuse_foreign_folder(folder: Path) -> None:
         )
 
 
-def _compare_recipes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _compare_keys(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     reasons = []
     if then["version"] != now["version"]:
         reasons.append(f"the stage's code changed (version {then['version']} -> {now['version']})")
@@ -255,9 +259,9 @@ def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(folder.name + suffix)
 
 
-def _read_recipe(partial: Path) -> dict[str, Any] | None:
+def _read_key(partial: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((partial / RECIPE).read_text(encoding="utf-8"))
+        return json.loads((partial / KEY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -265,11 +269,15 @@ def _read_recipe(partial: Path) -> dict[str, Any] | None:
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """The manifest's entry of every file that will be published, once their bytes are on the disk."""
     files = {}
-    os.sync()  # one call: a demo world has thousands of files, and fsync of each takes minutes
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    if len(paths) > MAX_FSYNCS:
+        os.sync()
+    for path in paths:
+        if len(paths) <= MAX_FSYNCS:
+            _sync(path)
         stat = path.stat()
         name = path.relative_to(folder).as_posix()
-        if name == RECIPE or name.startswith(f"{SCRATCH}/"):
+        if name == KEY or name.startswith(f"{SCRATCH}/"):
             continue
         files[name] = {"bytes": stat.st_size, "sha256": hash_file(path), "mtime_ns": stat.st_mtime_ns}
     return files
@@ -300,8 +308,9 @@ def _wait_for_lock(file: Any, path: Path, folder: Path, patience_seconds: float)
             time.sleep(0.1)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,14 +1,19 @@
-"""The settings of every stage: their names, types, ranges and defaults, read from TOML plus `section.key=value`."""
+"""The configuration of a run: all sections of settings, checked against each other, read from TOML plus overrides."""
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from pipeline.catalogue import LIST_LENGTH
 from pipeline.errors import PipelineError
+from pipeline.ranking.evidence import IndexGraph, VerifiedPairs
+from pipeline.ranking.recipe import RerankSettings
+from pipeline.ranking.registry import STEPS
 from pipeline.settings import (
     NON_LANDMARK,
     CleanSettings,
@@ -27,7 +32,18 @@ from pipeline.settings import (
     VerifySettings,
     VoteSettings,
 )
-from pipeline.steps import LIST_LENGTH, NEEDS_GRAPH, NEEDS_LABELS, NEEDS_TRAIN_NEIGHBOURS, RerankSettings
+
+log = logging.getLogger("cairn")
+RENAMED = {  # settings of earlier versions, still read; * = any model
+    "rerank.rivals": "rerank.baselines",
+    "rerank.min_confidence": "rerank.insert.min_confidence",
+    "search.factory": "search.index_factory",
+    "search.probes": "search.nprobe",
+    "verify.max_residual": "verify.inlier_threshold",
+    "verify.trials": "verify.max_iterations",
+    "verify.min_inliers": "rerank.verify.min_inliers",
+    "models.*.trained": "models.*.checkpoint",
+}
 
 
 class Config(Settings):
@@ -60,15 +76,23 @@ class Config(Settings):
         return ("train", "index", "test") + (NON_LANDMARK,) * self.recognition.non_landmarks
 
     @property
-    def walks_index(self) -> bool:
+    def needs_index_graph(self) -> bool:
         """Whether any step needs the neighbours of the index in itself."""
-        return any(step in NEEDS_GRAPH for steps in self.rerank.recipes.values() for step in steps)
+        return any(IndexGraph in self.rerank.needs(recipe) for recipe in self.rerank.recipes.values())
 
     @property
     def verified_splits(self) -> list[str]:
-        """What test photographs are compared with: index when a recipe verifies, train when a vote asks."""
-        index = any("verify" in steps for steps in self.rerank.recipes.values())
+        """The splits that test images are compared with: index when a recipe verifies, train when a vote asks."""
+        index = any(VerifiedPairs in self.rerank.needs(recipe) for recipe in self.rerank.recipes.values())
         return ["index"] * index + ["train"] * (self.recognition.max_inliers > 0 or self.vote.max_inliers > 0)
+
+    def count_neighbours(self, queries: str, base: str) -> int:
+        """How many neighbours in the split `base` each image of the split `queries` gets."""
+        if base == NON_LANDMARK:
+            return self.recognition.penalty_test_k if queries == "test" else self.recognition.penalty_train_k
+        if queries == base:
+            return self.search.graph_k
+        return self.search.index_k if base == "index" else self.search.train_k
 
     @model_validator(mode="after")
     def _check_local(self) -> Config:
@@ -116,9 +140,9 @@ class Config(Settings):
         """ValueError that names what asks for labelled photographs, of which there are none."""
         asking = [
             f"the step {step} of the recipe {name}"
-            for name, steps in self.rerank.recipes.items()
-            for step in steps
-            if step in NEEDS_LABELS or (step == "dba" and self.rerank.dba.supervised)
+            for name, recipe in self.rerank.recipes.items()
+            for step in recipe
+            if STEPS[step].needs_labels(self.rerank.of_step(step))
         ]
         asking += ["recognition.max_inliers"] * (self.recognition.max_inliers > 0)
         asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0)
@@ -131,9 +155,7 @@ class Config(Settings):
     @model_validator(mode="after")
     def _check_votes(self) -> Config:
         asked = {"vote": self.vote.votes, "recognition": self.recognition.votes}
-        used = {step for steps in self.rerank.recipes.values() for step in steps}
-        for step in used.intersection(NEEDS_TRAIN_NEIGHBOURS):
-            asked[f"rerank.{step}"] = getattr(self.rerank, step).votes
+        asked |= {f"rerank.{name}": votes for name, votes in self.rerank.count_train_votes().items()}
         for name, votes in asked.items():
             if votes > self.search.train_k:
                 raise ValueError(
@@ -165,11 +187,13 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     values.setdefault("run", path.stem)
     for override in overrides or []:
         _apply_override(values, override)
+    for old, new in RENAMED.items():
+        _rename(values, old.split("."), new.split("."))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise PipelineError(
-            _describe_errors(error), path, "correct the setting in this file or on the command line"
+            _format_errors(error), path, "correct the setting in this file or on the command line"
         ) from None
 
 
@@ -188,7 +212,28 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         values[last] = text
 
 
-def _describe_errors(error: ValidationError) -> str:
+def _rename(values: dict[str, Any], old: list[str], new: list[str]) -> None:
+    """Move a setting that is given under an earlier name to its present one, and say so."""
+    if "*" in old:
+        at = old.index("*")
+        for name in values.get(old[0], {}) if isinstance(values.get(old[0]), dict) else ():
+            _rename(values, [*old[:at], name, *old[at + 1 :]], [*new[:at], name, *new[at + 1 :]])
+        return
+    section: Any = values
+    for key in old[:-1]:
+        section = section.get(key) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or old[-1] not in section:
+        return
+    value, target = section.pop(old[-1]), values
+    for key in new[:-1]:
+        target = target.setdefault(key, {})
+    if new[-1] in target:
+        raise PipelineError(f"{'.'.join(old)} and {'.'.join(new)} are the same setting", "configuration", "give one")
+    target[new[-1]] = value
+    log.warning("setting %s is now called %s; the old name is still read", ".".join(old), ".".join(new))
+
+
+def _format_errors(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])

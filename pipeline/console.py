@@ -1,4 +1,4 @@
-"""A process at the console: how it starts, what it logs, how it is interrupted, how it ends.
+"""The process at the console: its log, its signals and its exit codes.
 
 Exit codes: 0 done or fresh; 1 a defect of the pipeline; 2 a wrong setting, file or command; 3 more bad data than the
 settings allow; 130 interrupted.
@@ -24,10 +24,10 @@ from tqdm import tqdm
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("cairn")
-GO_ON = "then the same command goes on from the last shard or checkpoint"
-HINTS = {  # what a user can do about what the system says
-    errno.ENOSPC: f"make room on that disk, or set runtime.outputs to another one; {GO_ON}",
-    errno.EDQUOT: f"make room within your quota, or set runtime.outputs to another disk; {GO_ON}",
+RESUME = "then the same command resumes from the last shard or checkpoint"
+HINTS = {  # what a user can do about an error of the operating system
+    errno.ENOSPC: f"make room on that disk, or set runtime.outputs to another one; {RESUME}",
+    errno.EDQUOT: f"make room within your quota, or set runtime.outputs to another disk; {RESUME}",
     errno.EROFS: "set runtime.outputs (and for the demo world data.root) to a folder that can be written",
     errno.EACCES: "allow reading or writing there, or set runtime.outputs to another folder",
 }
@@ -63,7 +63,7 @@ def saving_on_stop(saves: bool) -> Iterator[None]:
 
 
 def run_guarded(work: Callable[[], None]) -> int:
-    """Call `work`; turn how it ends into an exit code and a message."""
+    """The exit code of `work`; errors that a user can act on are printed without a traceback."""
     _prepare_process()
     signal.signal(signal.SIGINT, _Signals.handle)
     signal.signal(signal.SIGTERM, _Signals.handle)
@@ -73,7 +73,7 @@ def run_guarded(work: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted: the same command resumes from here", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,9 @@ LANDMARK_NAMES = f"{PREPARE}:landmarks.csv"
 GIVEN_CLEAN_LIST = f"{PREPARE}:train_clean.csv"
 JUDGEMENTS = f"{PREPARE}:judgements.parquet"  # of a benchmark
 
+# Stages 02 and 04
+NETWORK_FILES = ("weights.safetensors", "network.json")
+
 # Stage 03
 CLEAN_LIST = f"{CLEAN}/list"
 CLEAN_IDS = f"{CLEAN_LIST}:train_clean.csv"

@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them, and worker threads that share no core."""
+"""Worker processes that end with their parent, and worker threads that share no core."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from functools import partial
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which in a container are often fewer than the machine has."""
+    """The number of CPU cores available to this process (container limits respected)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads, one a core unless said, in each of which torch and OpenCV compute on that one thread.
+    """A thread pool, by default one thread per core; inside it torch and OpenCV run single-threaded.
 
-    What a job computes then depends on no other job, and not on the number of cores.
+    The result of a job then depends neither on other jobs nor on the number of cores.
     """
-    import cv2  # both here: a command that only asks what is fresh need not wait for them
+    import cv2  # imported here: --status needs neither
     import torch
 
     before = torch.get_num_threads(), cv2.getNumThreads()
@@ -40,10 +40,10 @@ def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
 
 
 def start_workers(count: int) -> ProcessPoolExecutor:
-    """A pool of `count` fresh processes, one OpenCV thread each: the processes are the parallelism.
+    """A pool of `count` new processes with one OpenCV thread each.
 
-    They are spawned, not forked (a fork would copy the threads of whoever calls), so callers' modules must be safe to
-    import. When the parent is killed they end too: left alone they would finish their job, and then wait for ever.
+    They are spawned, not forked (a fork would copy the caller's threads), so the caller's modules must be safe to
+    import. They end when the parent is killed; otherwise they would finish their job and then wait for ever.
     """
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
 
@@ -52,7 +52,7 @@ def _prepare_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent alone answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: only the parent handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

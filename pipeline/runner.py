@@ -1,4 +1,4 @@
-"""What all stage scripts share: what a stage is, what is fresh, what is stale and why, and running it."""
+"""What all stage scripts share: tasks, stages, which artifacts are fresh or stale and why, and running them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import layout
 from pipeline.artifacts import (
-    Recipe,
+    CacheKey,
     build,
     explain_staleness,
     find_damage,
@@ -33,15 +34,15 @@ DEFAULT_CONFIG = Path("configs/demo.toml")
 class Task:
     """One artifact that a stage makes.
 
-    artifact: its folder below outputs/<run>/, or an absolute path.
-    settings: what of the configuration changes its bytes, as plain JSON values.
-    inputs: artifacts it reads, "05_extract_global/cnn/test", or one file of one, "01_prepare_data:test.parquet".
+    artifact: its folder below outputs/<run>/, or an absolute path. run: makes it.
+    settings: the settings that affect its bytes, as plain JSON values.
+    inputs: references (see layout.py) of what it reads from other artifacts; it can read nothing else.
     external: digests of what it reads from outside outputs/, by name; called when freshness is judged.
-    saves_on_stop: it polls `Context.should_stop` and saves its work; Ctrl-C then waits for that.
+    saves_on_stop: it polls `TaskContext.should_stop` and saves its work; Ctrl-C then waits for that.
     """
 
     artifact: str
-    run: Callable[[Context], None]
+    run: Callable[[TaskContext, Config], None]
     settings: dict[str, Any]
     inputs: tuple[str, ...] = ()
     external: Callable[[], dict[str, str]] = dict
@@ -50,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Stage:
-    """A numbered step of the pipeline. version: raise it when the code gives other bytes for the same recipe."""
+    """A numbered stage of the pipeline. version: raise it when the code gives other bytes for the same cache key."""
 
     name: str
     version: int
@@ -61,20 +62,8 @@ class Stage:
         return int(self.name[:2])
 
 
-@dataclass
-class Context(TaskContext):
-    """What a task gets: the settings beside the rest."""
-
-    config: Config = None  # type: ignore[assignment]
-
-    def input(self, reference: str) -> Path:
-        """The path of an input, named as in `Task.inputs`."""
-        artifact, _, name = reference.partition(":")
-        return _run_folder(self.config) / artifact / name
-
-
 class Pipeline:
-    """All stages of one configuration: what is fresh, what is stale and why, and running them.
+    """All stages of one configuration: which artifacts are fresh or stale and why, and running them.
 
     verify: hash every file of every artifact that is read, also those whose size and time are as recorded.
     """
@@ -90,7 +79,7 @@ class Pipeline:
         return {task.artifact: self._explain_task(stage, task) for task in self.tasks[stage.name]}
 
     def run_stage(self, stage: Stage, force: bool = False) -> None:
-        """Make what is stale of `stage`, or all (`force`); refuse when what it reads is missing or stale itself."""
+        """Make the stale artifacts of `stage`, or all (`force`). Raises PipelineError for a stale input."""
         if not self.tasks[stage.name]:
             log.info("%s has nothing to do with these settings", stage.name)
         for task in self.tasks[stage.name]:
@@ -107,22 +96,40 @@ class Pipeline:
     def _run_task(self, stage: Stage, task: Task, reasons: list[str], force: bool) -> None:
         folder = self._folder(task.artifact)
         recover(folder)
-        recipe = self._recipe(stage, task)
-        if not force and not explain_staleness(folder, recipe, self.verify):
+        key = self._cache_key(stage, task)
+        if not force and not explain_staleness(folder, key, self.verify):
             return log.info("%s is fresh", task.artifact)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
-        with build(folder, recipe) as (partial, facts), saving_on_stop(task.saves_on_stop):
-            workers = self.config.runtime.workers
-            cores = available_cores() if workers < 0 else workers
-            task.run(Context(partial, {}, cores, stop_asked, facts, self.config))
+        with build(folder, key) as (partial, facts), saving_on_stop(task.saves_on_stop):
+            task.run(self._context(task, partial, facts), self.config)
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
+
+    def _context(self, task: Task, partial: Path, facts: dict[str, Any]) -> TaskContext:
+        inputs = {reference: self._path(reference) for reference in task.inputs}
+        workers = self.config.runtime.workers
+        return TaskContext(
+            folder=partial,
+            inputs=inputs,
+            workers=available_cores() if workers < 0 else workers,
+            stop_asked=stop_asked,
+            facts=facts,
+            seconds=self._seconds(),
+        )
+
+    def _seconds(self) -> dict[str, float]:
+        """How long the artifacts of each stage took together, where there are any."""
+        seconds = {}
+        for stage in self.stages:
+            manifests = [read_manifest(self._folder(task.artifact)) for task in self.tasks[stage.name]]
+            seconds[stage.name] = round(sum(manifest.seconds for manifest in manifests if manifest), 1)
+        return seconds
 
     def _explain_task(self, stage: Stage, task: Task) -> list[str]:
         if task.artifact not in self._reasons:
             stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
             self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + explain_staleness(
-                self._folder(task.artifact), self._recipe(stage, task), self.verify
+                self._folder(task.artifact), self._cache_key(stage, task), self.verify
             )
         return self._reasons[task.artifact]
 
@@ -135,23 +142,27 @@ class Pipeline:
                     f"{task.artifact} reads {owner}, which is not up to date: {'; '.join(reasons[:3])}",
                     self._folder(owner),
                     f"./run_all.sh with the same settings and --to {stage.number} brings it up to date"
-                    + (f"; --force {stage.number} makes it anew" if self._is_damaged(owner) else ""),
+                    + (f"; --force {stage.number} makes it again" if self._is_damaged(owner) else ""),
                 )
 
     def _is_damaged(self, artifact: str) -> bool:
         manifest = read_manifest(self._folder(artifact))
         return manifest is not None and bool(find_damage(self._folder(artifact), manifest))
 
-    def _recipe(self, stage: Stage, task: Task) -> Recipe:
+    def _cache_key(self, stage: Stage, task: Task) -> CacheKey:
         inputs = dict(task.external())
         for reference in task.inputs:
-            artifact, _, name = reference.partition(":")
+            artifact, name = layout.split_reference(reference)
             manifest = read_manifest(self._folder(artifact))
             inputs[reference] = (manifest.digest(name) if manifest else None) or "missing"
-        return Recipe(stage.name, stage.version, task.settings, inputs)
+        return CacheKey(stage.name, stage.version, task.settings, inputs)
 
     def _input_owners(self, task: Task) -> list[str]:
-        return list(dict.fromkeys(reference.partition(":")[0] for reference in task.inputs))
+        return list(dict.fromkeys(layout.split_reference(reference)[0] for reference in task.inputs))
+
+    def _path(self, reference: str) -> Path:
+        artifact, name = layout.split_reference(reference)
+        return self._folder(artifact) / name
 
     def _folder(self, artifact: str) -> Path:
         return _run_folder(self.config) / artifact
@@ -171,7 +182,7 @@ def load_stages(folder: Path = STAGES) -> list[Stage]:
 
 def main(stage_name: str, arguments: list[str] | None = None) -> int:
     """Run one stage from the command line; its exit code."""
-    parser = argparse.ArgumentParser(description=f"Stage {stage_name} alone; see ./run_all.sh for all of them.")
+    parser = argparse.ArgumentParser(description=f"Only stage {stage_name}; ./run_all.sh runs all of them.")
     add_config_arguments(parser)
     parser.add_argument("--force", action="store_true", help="run even when everything is fresh")
     given = parser.parse_intermixed_args(arguments)

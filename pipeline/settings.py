@@ -21,8 +21,10 @@ Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride o
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
-NON_LANDMARK = "non_landmark"  # the split of photographs known to show no landmark, where there is one
-BENCHMARKS = ("revisited", "holidays")  # sources with judgements of pairs instead of a competition's rules
+SPLITS = ("train", "index", "test")  # of every data set
+Precision = Literal["auto", "float32", "bfloat16"]
+NON_LANDMARK = "non_landmark"  # the optional split of images known to show no landmark
+BENCHMARKS = ("revisited", "holidays")  # sources that are graded per query and image, without submissions
 
 
 class Settings(BaseModel):
@@ -47,36 +49,36 @@ class DataSettings(Settings):
 
     source: Literal["gldv2", "folders", "demo", "revisited", "holidays"] = "gldv2"
     root: Path = Path("data/gldv2")
-    layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto looks at the first ids
-    max_bad_fraction: Fraction = 0.01  # of a split; more unreadable files than this stop stage 01
-    strict_decode: bool = False  # decode every pixel in stage 01, not the header alone
-    min_side_px: Positive = 8
-    max_side_px: Positive = 20_000
-    max_pixels: Positive = 100_000_000  # width x height; a larger picture is refused before it is decoded
-    retrieval_solution: str = "retrieval_solution.csv"  # in root; without it stage 12 reports counts alone
-    recognition_solution: str = "recognition_solution.csv"
-    ground_truth: str = ""  # revisited: its file in root; empty: the only gnd_*.pkl there
+    layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto: by the first ids
+    max_bad_fraction: Fraction = 0.01  # share of a split's files that may be rejected before stage 01 stops
+    strict_decode: bool = False  # decode every pixel in stage 01 instead of reading only the header
+    min_side_px: Positive = 8  # images with a shorter side are rejected
+    max_side_px: Positive = 20_000  # images with a longer side are rejected
+    max_pixels: Positive = 100_000_000  # width x height; larger images are rejected before they are decoded
+    retrieval_solution: str = "retrieval_solution.csv"  # file in root; without it stage 12 reports only counts
+    recognition_solution: str = "recognition_solution.csv"  # file in root, likewise
+    ground_truth: str = ""  # revisited: the file in root; empty: the only gnd_*.pkl there
     train_root: Path | None = None  # benchmarks: a labelled train set, in GLDv2's format
-    distractors: Path | None = None  # benchmarks: a folder of further photographs behind the database, as R1M
+    distractors: Path | None = None  # benchmarks: a folder of images added to the database, such as R1M
 
     @property
     def is_benchmark(self) -> bool:
-        """Whether photographs are judged pair by pair, in setups of their own, and nothing is handed in."""
+        """True for ROxford, RParis, Holidays: graded per query–image pair under one or more protocols."""
         return self.source in BENCHMARKS
 
     @property
     def has_train(self) -> bool:
-        """Whether there are labelled photographs."""
+        """Whether there is a labelled train set."""
         return not self.is_benchmark or self.train_root is not None
 
     @property
     def clean_root(self) -> Path | None:
-        """Where a clean list would lie beside its train set."""
+        """The folder that a clean list would be in, beside its train set."""
         return self.train_root if self.is_benchmark else self.root
 
     @property
     def prepare_settings(self) -> dict[str, Any]:
-        """What of this changes the tables of stage 01: not where things are, nor what only stage 12 reads."""
+        """The settings that affect the tables of stage 01 (part of the cache key)."""
         elsewhere = {"root", "retrieval_solution", "recognition_solution"}
         own = {"ground_truth", "train_root", "distractors"} if not self.is_benchmark else set()
         return self.model_dump(mode="json", exclude=elsewhere | own)
@@ -85,46 +87,52 @@ class DataSettings(Settings):
 class DemoSettings(Settings):
     """The size and the difficulty of the demo world."""
 
-    landmarks: Annotated[int, Field(ge=2)] = 40
-    train_images: Annotated[int, Field(ge=8)] = 900
-    index_images: Annotated[int, Field(ge=4)] = 700
-    test_images: Annotated[int, Field(ge=4)] = 240
-    longest_side_px: Annotated[int, Field(ge=96, le=1024)] = 288
-    wrong_label_fraction: Fraction = 0.1  # of train: another landmark's label, or a picture of no landmark
-    distractor_fraction: Fraction = 0.3  # of index and of test: pictures of no landmark
-    tail_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7  # images a landmark ~ rank^-exponent
-    non_landmark_images: Count = 0  # pictures known to show no landmark: a split of their own
+    landmarks: Annotated[int, Field(ge=2)] = 40  # buildings in the world
+    train_images: Annotated[int, Field(ge=8)] = 900  # size of the train split
+    index_images: Annotated[int, Field(ge=4)] = 700  # size of the index split
+    test_images: Annotated[int, Field(ge=4)] = 240  # size of the test split
+    longest_side_px: Annotated[int, Field(ge=96, le=1024)] = 288  # of every image
+    wrong_label_fraction: Fraction = 0.1  # share of train with another landmark's label, or showing no landmark
+    distractor_fraction: Fraction = 0.3  # share of index and of test that shows no landmark
+    tail_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = (
+        0.7  # images per landmark are proportional to rank^-exponent
+    )
+    non_landmark_images: Count = 0  # size of the split of images known to show no landmark; 0 = no such split
 
     @property
     def world_settings(self) -> dict[str, Any]:
-        """What of this changes the world: a world without non-landmarks knows of none."""
+        """The settings that affect the world (part of the cache key)."""
         return self.model_dump(exclude=set() if self.non_landmark_images else {"non_landmark_images"})
 
 
 class PhaseSettings(Settings):
     """One phase of training."""
 
-    epochs: Count = 5  # 0: the network goes on as it came
-    stop_after: Count = 0  # epochs that are run of these, on the schedule of all; 0: all
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0  # 0: backbone frozen, its BatchNorm too
-    min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
-    head: Annotated[str, one_of(HEADS)] = "arcface"
+    epochs: Count = 5  # 0 = skip this phase; weights pass through unchanged
+    stop_after: Count = 0  # epochs that are run, on the schedule of all epochs; 0 = all
+    batch_size: Annotated[int, Field(ge=2)] = 32  # images per optimiser step
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3  # at the first step
+    backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = (
+        1.0  # factor for the backbone; 0 = frozen, its BatchNorm too
+    )
+    min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6  # at the end of the cosine schedule
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9  # of SGD
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5  # of SGD
+    head: Annotated[str, one_of(HEADS)] = "arcface"  # classification head
     margin: Annotated[float, Field(ge=0.0, lt=1.5)] = 0.3  # arcface, subcenter_arcface: radians; cosface: cosine
-    min_margin: Annotated[float, Field(ge=0.0)] | None = None  # of the commonest landmark: margin is the rarest's then
-    scale: Annotated[float, Field(gt=0.0)] = 30.0  # of the heads with a margin
-    sub_centres: Positive = 3  # directions a landmark, of subcenter_arcface
-    template: Template = "S2"  # the (width, height) of each aspect-ratio group, by name or as a list
-    large_epochs: Count = 0  # of epochs, the last: at large_template, the backbone's BatchNorm frozen
-    large_template: Template = "SM2"
-    augment: Annotated[str, one_of(AUGMENTATIONS)] = "soft"
-    freeze_batchnorm: bool = False
-    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # of train, held back
-    checkpoint_steps: Positive = 500
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    min_margin: Annotated[float, Field(ge=0.0)] | None = (
+        None  # margin of the most frequent landmark; `margin` is then the rarest's
+    )
+    scale: Annotated[float, Field(gt=0.0)] = 30.0  # of the logits, for heads with a margin
+    sub_centres: Positive = 3  # weight vectors per landmark, for subcenter_arcface
+    template: Template = "S2"  # (width, height) of each aspect-ratio bucket, by name or as a list
+    large_epochs: Count = 0  # last epochs at large_template, with the backbone's BatchNorm frozen
+    large_template: Template = "SM2"  # buckets of the large epochs
+    augment: Annotated[str, one_of(AUGMENTATIONS)] = "soft"  # preset of random changes to train images
+    freeze_batchnorm: bool = False  # of the backbone, statistics and weights
+    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # share of the phase's train images held out
+    checkpoint_steps: Positive = 500  # optimiser steps between two saved training states
+    precision: Precision = "auto"  # of the backbone; auto: bfloat16 where the hardware multiplies it
 
     @model_validator(mode="after")
     def _check(self) -> PhaseSettings:
@@ -140,52 +148,52 @@ class PhaseSettings(Settings):
 
     @property
     def epochs_run(self) -> int:
-        """How many epochs are run."""
+        """The number of epochs that are run."""
         return self.stop_after or self.epochs
 
     def is_large(self, epoch: int) -> bool:
-        """Whether this epoch, counted from 0, is one of the large ones."""
+        """Whether this epoch, counted from 0, uses large_template."""
         return epoch >= self.epochs - self.large_epochs
 
 
 class ModelSettings(Settings):
     """One embedding network; several of them are an ensemble."""
 
-    backbone: str = "resnet101"
+    backbone: str = "resnet101"  # name of the network, see docs/network.md
     weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
-    pooling: Annotated[str, one_of(POOLINGS)] = "gem"
-    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # of gem: where the learnable exponent starts
-    dims: Annotated[int, Field(ge=2)] = 512
-    local: bool = True  # DELG's branch for local features, trained along
-    checkpoint: Path | None = None  # a network of another run, outputs/<run>/04_train_final/<model>: no training
-    weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its vectors in the ensemble: squared in the cosine
-    base: PhaseSettings = PhaseSettings()
-    final: PhaseSettings = PhaseSettings()
+    pooling: Annotated[str, one_of(POOLINGS)] = "gem"  # of the deep feature map
+    gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # initial value of the learnable exponent of gem
+    dims: Annotated[int, Field(ge=2)] = 512  # of the descriptor
+    local: bool = True  # whether DELG's branch for local features is trained too
+    checkpoint: Path | None = None  # folder of a trained network to use instead of training
+    weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its descriptors in the ensemble; counts squared in the cosine
+    base: PhaseSettings = PhaseSettings()  # phase 1, on the noisy train set
+    final: PhaseSettings = PhaseSettings()  # phase 2, on the clean train set
 
     @property
     def architecture_settings(self) -> dict[str, Any]:
-        """What a network that was trained before is held against."""
+        """The settings that a given checkpoint has to match."""
         return self.model_dump(include={"backbone", "pooling", "dims", "local"})
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the backbone's weights come from, when they come from one."""
+        """The file of the backbone's weights, where `weights` is one."""
         return None if self.weights in ("none", "imagenet") else Path(self.weights)
 
 
 class ExtractSettings(Settings):
     """Global descriptors."""
 
-    template: Template = "L2"
-    max_side_px: Annotated[int, Field(ge=0, le=4096)] = 0  # above 0: of a photograph at scale 1, in place of template
-    scales: Annotated[list[Scale], Field(min_length=1)] = [0.75, 1.0, 1.25]
-    batch_size: Positive = 16
-    shard_rows: Positive = 4096  # what a kill can cost at most
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    template: Template = "L2"  # (width, height) of each aspect-ratio bucket, by name or as a list
+    max_side_px: Annotated[int, Field(ge=0, le=4096)] = 0  # if > 0, the longer side at scale 1, instead of template
+    scales: Annotated[list[Scale], Field(min_length=1)] = [0.75, 1.0, 1.25]  # over which descriptors are averaged
+    batch_size: Positive = 16  # images per batch on a GPU
+    shard_rows: Positive = 4096  # images that a kill can cost at most
+    precision: Precision = "auto"  # of the backbone; auto: bfloat16 where the hardware multiplies it
 
     @property
     def descriptor_settings(self) -> dict[str, Any]:
-        """What of this changes the descriptors."""
+        """The settings that affect the descriptors (part of the cache key)."""
         unused = {"template"} if self.max_side_px else {"max_side_px"}
         return self.model_dump(exclude={"batch_size", "shard_rows"} | unused)
 
@@ -195,37 +203,44 @@ class SearchSettings(Settings):
 
     index_k: Positive = 100  # neighbours of a test image in index
     train_k: Positive = 10  # neighbours of a test or index image in train
-    graph_k: Positive = 50  # neighbours of an index image in index, where a step walks from image to image
+    graph_k: Positive = 50  # neighbours of an index image in index, for steps that need this graph
     index_factory: str = "Flat"  # Flat = exact search; else any faiss index_factory string
     nprobe: Positive = 16  # inverted lists visited by an approximate index (faiss's nprobe)
-    whiten_dims: Count = 0  # components that PCA, fitted on train, leaves of the joined descriptors at most; 0 = off
-    whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = 0.25  # of the variances: 0.5 evens all out, 0 = plain PCA
+    whiten_dims: Count = 0  # PCA components kept of the joined descriptors, at most; 0 = no whitening
+    whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = (
+        0.25  # exponent of the variances: 0.5 = full whitening, 0 = plain PCA
+    )
 
 
 class LocalSettings(Settings):
     """Local features, of the base network for cleaning and of the final one for verification."""
 
-    model: str = ""  # whose local features are compared; empty: the first model that has a local branch
-    max_side_px: Annotated[int, Field(ge=32, le=4096)] = 1024  # at scale 1; smaller photographs stay as they are
+    model: str = ""  # the model whose local features are used; empty: the first that has a local branch
+    max_side_px: Annotated[int, Field(ge=32, le=4096)] = 1024  # longer side at scale 1; smaller images keep theirs
+    # pyramid scales at which features are extracted
     scales: Annotated[list[Scale], Field(min_length=1)] = [0.25, 0.35355339, 0.5, 0.70710678, 1.0, 1.41421356, 2.0]
-    max_features: Positive = 1000  # of a photograph, those with the most attention
-    attention_quantile: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # of all cells: what a feature has to exceed
-    calibration_photographs: Positive = 256  # of train, by which that quantile becomes a threshold
-    suppression_cells: Annotated[int, Field(ge=0, le=8)] = 0  # a feature outdoes those so near in its map; 0 = off
-    storage: Literal["float16", "int8", "bits"] = "float16"
-    batch_size: Positive = 8
-    shard_rows: Positive = 512
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_features: Positive = 1000  # per image, those with the most attention
+    attention_quantile: Annotated[float, Field(ge=0.0, lt=1.0)] = (
+        0.5  # of all cells; a feature has to exceed its attention
+    )
+    calibration_photographs: Positive = 256  # train images that turn this quantile into a threshold
+    suppression_cells: Annotated[int, Field(ge=0, le=8)] = (
+        0  # radius of non-maximum suppression in the feature map; 0 = off
+    )
+    storage: Literal["float16", "int8", "bits"] = "float16"  # of the descriptors on disk
+    batch_size: Positive = 8  # images per batch on a GPU
+    shard_rows: Positive = 512  # images that a kill can cost at most
+    precision: Precision = "auto"  # of the backbone; auto: bfloat16 where the hardware multiplies it
 
     @property
     def threshold_settings(self) -> dict[str, Any]:
-        """What of this changes the threshold of attention."""
+        """The settings that affect the attention threshold (part of the cache key)."""
         names = {"max_side_px", "scales", "precision", "attention_quantile", "calibration_photographs"}
         return self.model_dump(include=names)
 
     @property
     def feature_settings(self) -> dict[str, Any]:
-        """What of this changes the features, the threshold given."""
+        """The settings that affect the features for a given threshold (part of the cache key)."""
         names = {"max_side_px", "scales", "precision", "max_features", "suppression_cells", "storage"}
         return self.model_dump(include=names)
 
@@ -233,75 +248,80 @@ class LocalSettings(Settings):
 class VerifySettings(Settings):
     """Which photographs are compared by their local features, and how."""
 
-    index_k: Positive = 100  # of a test image's neighbours in index
-    train_k: Positive = 10  # and of those in train
-    min_similarity: Annotated[float, Field(ge=-1.0, lt=1.0)] = 0.0  # cosine of two descriptors that match
-    max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # distance to the nearest / to the second; 1 = no test
+    index_k: Positive = 100  # neighbours of a test image in index that are verified
+    train_k: Positive = 10  # neighbours of a test image in train that are verified
+    min_similarity: Annotated[float, Field(ge=-1.0, lt=1.0)] = (
+        0.0  # cosine that two matching descriptors reach at least
+    )
+    max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = (
+        1.0  # ratio test: distance to the nearest / second nearest; 1 = no test
+    )
     inlier_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02  # greatest residual, as a share of the longer side
     max_iterations: Positive = 1000  # RANSAC iterations per pair
-    min_inliers: Count = 0  # the step verify counts fewer than this as none
-    shard_pairs: Positive = 8192  # what a kill can cost at most
+    shard_pairs: Positive = 8192  # pairs that a kill can cost at most
 
     @property
     def pair_settings(self) -> dict[str, Any]:
-        """What of this changes the inliers of a pair."""
+        """The settings that affect the inliers of a pair (part of the cache key)."""
         return self.model_dump(include={"min_similarity", "max_ratio", "inlier_threshold", "max_iterations"})
 
     def first(self, split: str) -> int:
-        """How many neighbours of a test image in this split are compared."""
+        """The number of neighbours of a test image in this split that are verified."""
         return {"index": self.index_k, "train": self.train_k}[split]
 
 
 class CleanSettings(Settings):
     """The clean train set."""
 
-    source: Literal["auto", "verify", "given", "none"] = "auto"  # auto: given when data.root has one, else verify
-    nearest: Positive = 1000  # neighbours of a train image among which those of its landmark are looked for
-    candidates: Positive = 100  # of these, at most so many are compared
-    min_inliers: Positive = 30  # that make two photographs show the same
-    min_neighbours: Positive = 3  # that an image needs to stay
+    source: Literal["auto", "verify", "given", "none"] = (
+        "auto"  # auto: the given list where there is one, else by verification
+    )
+    nearest: Positive = 1000  # neighbours of a train image that are searched for its landmark
+    candidates: Positive = 100  # of these, the most that are verified
+    min_inliers: Positive = 30  # inliers with which an image supports another
+    min_neighbours: Positive = 3  # supporting images that an image needs to be kept
 
     @property
     def kept_settings(self) -> dict[str, Any]:
-        """What of this says which photographs stay, once they are compared."""
+        """The settings that decide which verified images are kept (part of the cache key)."""
         return self.model_dump(include={"min_inliers", "min_neighbours"})
 
 
 class VoteSettings(Settings):
     """Landmarks of index and test images by soft voting."""
 
-    votes: Positive = 3
-    sharpness: Annotated[float, Field(ge=1.0)] = 1.0  # more say for nearer neighbours; 1: each its cosine, as published
-    max_inliers: Count = 0  # a test image's votes weigh similarity + min(inliers, this) / this; 0 = similarity alone
+    votes: Positive = 3  # nearest train images that vote
+    sharpness: Annotated[float, Field(ge=1.0)] = 1.0  # exponent that favours nearer neighbours; 1 = as published
+    max_inliers: Count = 0  # a test image's votes weigh similarity + min(inliers, this) / this; 0 = only similarity
 
 
 class RecognitionSettings(Settings):
     """The recognition answer."""
 
-    votes: Positive = 3
-    max_inliers: Count = 0  # a vote weighs similarity + min(inliers, this) / this; 0 = similarity alone
-    power: Annotated[float, Field(gt=0.0)] = 1.0  # of the similarity in a vote; negative ones count 0 unless it is 1
-    head_power: Annotated[float, Field(ge=0.0)] = 0.0  # of the head's cosine, which a label's votes are times; 0 = off
-    non_landmarks: bool = False  # similarity to photographs of no landmark counts against a vote and an answer …
-    penalty_train_k: Positive = 5  # … of so many nearest ones of the train image that votes …
-    penalty_test_k: Positive = 10  # … and of the test image
-    ban_above: Count = 0  # a label predicted for more test images than this is a non-landmark; 0 = no ban
+    votes: Positive = 3  # nearest train images that vote
+    max_inliers: Count = 0  # a vote weighs similarity + min(inliers, this) / this; 0 = only similarity
+    power: Annotated[float, Field(gt=0.0)] = 1.0  # exponent of the similarity; negative ones count 0 unless it is 1
+    head_power: Annotated[float, Field(ge=0.0)] = 0.0  # votes are multiplied by (classifier cosine) ** this; 0 = off
+    non_landmarks: bool = False  # whether similarity to non-landmark images lowers votes and answers
+    penalty_train_k: Positive = 5  # nearest non-landmark images of a voting train image
+    penalty_test_k: Positive = 10  # nearest non-landmark images of a test image
+    ban_above: Count = 0  # labels predicted for more test images than this are banned; 0 = no ban
 
     @property
     def answer_settings(self) -> dict[str, Any]:
-        """What of this changes the answer."""
+        """The settings that affect the answer (part of the cache key)."""
         return self.model_dump(exclude=set() if self.non_landmarks else {"penalty_train_k", "penalty_test_k"})
 
 
 class SubmitSettings(Settings):
     """The submission files."""
 
-    gzip: bool = False
+    gzip: bool = False  # whether the files are compressed
 
 
 class RuntimeSettings(Settings):
-    """How the work is done; no answer depends on it."""
+    """How the work is done. On a CPU no answer depends on it; a GPU changes the last bits of descriptors."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1 …
-    workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one a core
-    outputs: Path = Path("outputs")
+    workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one per core
+    outputs: Path = Path("outputs")  # folder of all runs

@@ -21,7 +21,7 @@ class TaskContext:
 
     folder: what is written there is published when the task succeeds. inputs: the path of every declared input.
     workers: how many processes to work with. stop_asked: whether the user has asked to stop. facts: numbers for the
-    manifest.
+    manifest. seconds: how long the artifacts of each stage took; no input, since only a table of times reads it.
     """
 
     folder: Path
@@ -29,6 +29,7 @@ class TaskContext:
     workers: int = 1
     stop_asked: Callable[[], bool] = lambda: False
     facts: dict[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def published(self) -> Path:

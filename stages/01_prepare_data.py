@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sys
 
+from pipeline import layout
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.runner import Context, Stage, Task, main
+from pipeline.runner import Stage, Task, main
+from pipeline.task_context import TaskContext
 
 
 def tasks(config: Config) -> list[Task]:
@@ -19,9 +21,9 @@ def tasks(config: Config) -> list[Task]:
     root, settings = config.data.root.absolute(), config.data.prepare_settings
     settings |= {"non_landmarks": True} if config.recognition.non_landmarks else {}
     if config.data.source != "demo":
-        return [Task("01_prepare_data", prepare, settings, external=lambda: digest_data(config))]
+        return [Task(layout.PREPARE, prepare, settings, external=lambda: digest_data(config))]
     demo = {"demo": config.demo.world_settings, "seed": config.seed}
-    return [Task(str(root), render, demo), Task("01_prepare_data", prepare, settings, inputs=(str(root),))]
+    return [Task(str(root), render, demo), Task(layout.PREPARE, prepare, settings, inputs=(str(root),))]
 
 
 def digest_data(config: Config) -> dict[str, str]:
@@ -31,46 +33,46 @@ def digest_data(config: Config) -> dict[str, str]:
     return digest_source(config.data, config.splits)
 
 
-def render(context: Context) -> None:
+def render(task: TaskContext, config: Config) -> None:
     """Render the demo world."""
     from pipeline.competition.demo.world import plan_demo_world, write_demo_world
 
-    plan = plan_demo_world(context.config.demo, context.config.seed)
-    with context.progress(len(plan.photographs), "photographs") as bar:
-        write_demo_world(plan, context.folder, context.workers, lambda done: bar.update(done - bar.n))
+    plan = plan_demo_world(config.demo, config.seed)
+    with task.progress(len(plan.photographs), "photographs") as bar:
+        write_demo_world(plan, task.folder, task.workers, lambda done: bar.update(done - bar.n))
 
 
-def prepare(context: Context) -> None:
+def prepare(task: TaskContext, config: Config) -> None:
     """Write a table a split (train.parquet …), train_clean.csv, landmarks.csv, rejected.csv; judgements, if any."""
     import pandas as pd
 
-    from pipeline.competition.benchmark import write_kept_judgements
+    from pipeline.competition.judgement_table import write_kept_judgements
     from pipeline.competition.sources import read_source
-    from pipeline.competition.tables import write_clean_list
+    from pipeline.competition.train_clean import write_clean_list
     from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
 
-    settings, root, names = context.config.data, context.config.data.root.absolute(), context.config.splits
+    settings, root, names = config.data, config.data.root.absolute(), config.splits
     dataset, setups = read_source(settings, names)
     limits = Limits(settings.min_side_px, settings.max_side_px, settings.max_pixels, settings.strict_decode)
-    rejected, listed = [], context.folder / "rejected.csv"
+    rejected, listed = [], task.folder / "rejected.csv"
     for name in names:
-        with context.progress(len(dataset.splits[name].paths), "files") as bar:
-            good, bad = inspect_split(root, dataset.splits[name], limits, context.workers, bar.update)
+        with task.progress(len(dataset.splits[name].paths), "files") as bar:
+            good, bad = inspect_split(root, dataset.splits[name], limits, task.workers, bar.update)
         rejected.append(bad.assign(split=name)[["split", "id", "path", "reason"]])
         pd.concat(rejected).to_csv(listed, index=False)
         refuse_bad_data(name, good, bad, settings.max_bad_fraction, listed)
-        good.to_parquet(context.folder / f"{name}.parquet", index=False)
-        context.facts[name] = {"photographs": len(good), "rejected": len(bad)}
+        good.to_parquet(task.folder / f"{name}.parquet", index=False)
+        task.facts[name] = {"photographs": len(good), "rejected": len(bad)}
         log.info("%s: %d photographs, %d rejected", name, len(good), len(bad))
         if name == "train":
-            context.facts[name]["landmarks"] = int(good["landmark"].nunique())
-            write_clean_list(context.folder / "train_clean.csv", dataset.clean_list, set(good["id"]))
+            task.facts[name]["landmarks"] = int(good["landmark"].nunique())
+            write_clean_list(task.folder / "train_clean.csv", dataset.clean_list, set(good["id"]))
     landmarks = pd.DataFrame(dataset.landmark_names.items(), columns=["landmark_id", "name"])
-    landmarks.to_csv(context.folder / "landmarks.csv", index=False)
-    write_kept_judgements(context.folder, setups, dataset, {bad_id for bad in rejected for bad_id in bad["id"]})
+    landmarks.to_csv(task.folder / "landmarks.csv", index=False)
+    write_kept_judgements(task.folder, setups, dataset, {bad_id for bad in rejected for bad_id in bad["id"]})
 
 
-STAGE = Stage("01_prepare_data", version=2, tasks=tasks)
+STAGE = Stage(layout.PREPARE, version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -1,62 +1,60 @@
-"""Stage 04: the networks of phase 2. They start from stage 02 and train on the clean list, when there is one.
-
-Those that were trained elsewhere pass through.
-"""
+"""Stage 04: the networks of phase 2. They start from stage 02 and train on the clean list, where there is one."""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
 
+from pipeline import layout
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.runner import Context, Stage, Task, main
+from pipeline.runner import Stage, Task, main
+from pipeline.task_context import TaskContext
+from pipeline.tasks.inputs import open_split
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact a model."""
-    return [plan(config, name) for name in config.models]
+    """One artifact per model."""
+    return [training_task(config, name) for name in config.models]
 
 
-def plan(config: Config, name: str) -> Task:
+def training_task(config: Config, name: str) -> Task:
     """The final network of one model."""
-    model = config.models[name]
+    artifact, start, model = layout.final_network(name), layout.base_network(name), config.models[name]
     if model.checkpoint is not None:
-        work = partial(pass_on, name=name)
-        return Task(f"04_train_final/{name}", work, model.architecture_settings, (f"02_train_base/{name}",))
+        return Task(artifact, partial(copy, name=name), model.architecture_settings, (start,))
     settings = {"model": model.model_dump(exclude={"base", "weight", "weights", "checkpoint"}), "seed": config.seed}
-    inputs = (f"02_train_base/{name}", "01_prepare_data:train.parquet", "03_clean_train_set/list:train_clean.csv")
-    return Task(f"04_train_final/{name}", partial(train_final, name=name), settings, inputs, saves_on_stop=True)
+    inputs = (start, layout.images("train"), layout.CLEAN_IDS)
+    return Task(artifact, partial(train_final, name=name), settings, inputs, saves_on_stop=True)
 
 
-def pass_on(context: Context, name: str) -> None:
-    """Write weights.safetensors and network.json as they are in stage 02."""
-    from pipeline.network.checkpoint import copy_network
+def copy(task: TaskContext, config: Config, name: str) -> None:
+    """Write weights.safetensors and network.json of stage 02 unchanged."""
+    from pipeline.network.checkpoint import copy_checkpoint
 
-    copy_network(context.input(f"02_train_base/{name}"), context.folder, context.config.models[name])
+    copy_checkpoint(task.input(layout.base_network(name)), task.folder, config.models[name])
 
 
-def train_final(context: Context, name: str) -> None:
+def train_final(task: TaskContext, config: Config, name: str) -> None:
     """Write weights.safetensors, network.json and history.csv."""
-    import pandas as pd
+    from dataclasses import replace
 
-    from pipeline.competition.tables import read_clean_ids
+    from pipeline.competition.train_clean import read_clean_ids
     from pipeline.device import choose_device
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.training import train_and_save
+    from pipeline.network.training import TrainingSetup, train_and_save
     from pipeline.network.training_set import TrainingSet
 
-    config, model = context.config, context.config.models[name]
-    table = pd.read_parquet(context.input("01_prepare_data:train.parquet"))
-    clean = read_clean_ids(context.input("03_clean_train_set/list:train_clean.csv"))
-    kept = table[table["id"].isin(clean)] if clean else table
-    log.info("%s: %d of %d photographs (%s)", name, len(kept), len(table), "clean list" if clean else "no clean list")
-    photographs = TrainingSet.from_table(kept, config.data.root)
-    start = load_network(context.input(f"02_train_base/{name}"), model)
-    train_and_save(context, model, model.final, photographs, config.seed, choose_device(config.runtime.device), start)
+    model, split = config.models[name], open_split(task, config, "train")
+    clean = read_clean_ids(task.input(layout.CLEAN_IDS))
+    kept = replace(split, table=split.table[split.table["id"].isin(clean)]) if clean else split
+    log.info("%s: %d of %d photographs (%s)", name, len(kept), len(split), "clean list" if clean else "no clean list")
+    setup = TrainingSetup(model, model.final, config.seed, choose_device(config.runtime.device))
+    start = load_network(task.input(layout.base_network(name)), model)
+    train_and_save(task, setup, TrainingSet.from_split(kept), start)
 
 
-STAGE = Stage("04_train_final", version=2, tasks=tasks)
+STAGE = Stage(layout.TRAIN_FINAL, version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -15,12 +15,12 @@ from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
 def main() -> int:
     """The exit code of the run: 0 done, 2 user error, 3 too much bad data, 130 interrupted."""
     parser = argparse.ArgumentParser(
-        prog="run_all.sh", description="All stages, in order; what is fresh is left alone."
+        prog="run_all.sh", description="All stages, in order; fresh artifacts are left unchanged."
     )
     add_config_arguments(parser)
     parser.add_argument("--from", dest="first", type=int, default=1, metavar="N", help="start at stage N")
-    parser.add_argument("--to", dest="last", type=int, default=12, metavar="N", help="stop behind stage N")
-    parser.add_argument("--only", type=int, metavar="N", help="stage N alone")
+    parser.add_argument("--to", dest="last", type=int, default=12, metavar="N", help="stop after stage N")
+    parser.add_argument("--only", type=int, metavar="N", help="only stage N")
     parser.add_argument(
         "--force", type=int, action="append", default=[], metavar="N", help="run stage N even when fresh"
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.matching.knn import search_exact
 from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.ranking import Ranking
 
@@ -15,6 +16,12 @@ def graph(*lists):
         rows[image, : len(near)] = list(near)
         similarities[image, : len(near)] = list(near.values())
     return Neighbours(rows, similarities)
+
+
+def ranking_of(queries, index, top_k):
+    """The nearest index images of each query, by exact search."""
+    near = search_exact(queries, index, top_k)
+    return Ranking(near.rows, near.similarities, len(index))
 
 
 def one_list(rows, scores, count=None):

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import Recipe, atomic_file, build, explain_staleness, hold_lock, read_manifest, recover
+from pipeline.artifacts import CacheKey, atomic_file, build, explain_staleness, hold_lock, read_manifest, recover
 from pipeline.errors import PipelineError
 
 
-def recipe(**settings):
-    return Recipe("05_stage", 1, settings, {"04:weights": "abc"})
+def key(**settings):
+    return CacheKey("05_stage", 1, settings, {"04:weights": "abc"})
 
 
 def publish(folder, text="data", **settings):
-    with build(folder, recipe(**settings)) as (partial, facts):
+    with build(folder, key(**settings)) as (partial, facts):
         (partial / "data.txt").write_text(text)
         facts["rows"] = len(text)
 
@@ -44,7 +44,7 @@ def test_an_atomic_file_is_readable_by_others(tmp_path):
 def test_a_published_artifact_is_fresh_and_says_what_is_in_it(tmp_path):
     publish(tmp_path / "a", k=3)
     manifest = read_manifest(tmp_path / "a")
-    assert explain_staleness(tmp_path / "a", recipe(k=3)) == []
+    assert explain_staleness(tmp_path / "a", key(k=3)) == []
     assert manifest.facts == {"rows": 4}
     assert list(manifest.files) == ["data.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -52,7 +52,7 @@ def test_a_published_artifact_is_fresh_and_says_what_is_in_it(tmp_path):
 
 def test_staleness_names_the_setting_the_input_and_the_version(tmp_path):
     publish(tmp_path / "a", k=3, train={"epochs": 5})
-    other = Recipe("05_stage", 2, {"k": 4, "train": {"epochs": 5, "seed": 1}}, {"04:weights": "xyz"})
+    other = CacheKey("05_stage", 2, {"k": 4, "train": {"epochs": 5, "seed": 1}}, {"04:weights": "xyz"})
     assert explain_staleness(tmp_path / "a", other) == [
         "the stage's code changed (version 1 -> 2)",
         "setting k changed (3 -> 4)",
@@ -65,13 +65,13 @@ def test_staleness_names_the_setting_the_input_and_the_version(tmp_path):
 def test_touching_a_file_changes_nothing_but_altering_it_does(tmp_path):
     publish(tmp_path / "a")
     os.utime(tmp_path / "a" / "data.txt", (1, 1))
-    assert explain_staleness(tmp_path / "a", recipe()) == []
+    assert explain_staleness(tmp_path / "a", key()) == []
     (tmp_path / "a" / "data.txt").write_text("dada")
-    assert explain_staleness(tmp_path / "a", recipe()) == ["data.txt has been altered since it was written"]
+    assert explain_staleness(tmp_path / "a", key()) == ["data.txt has been altered since it was written"]
     (tmp_path / "a" / "data.txt").write_text("da")
-    assert explain_staleness(tmp_path / "a", recipe()) == ["data.txt has 2 bytes where 4 were written"]
+    assert explain_staleness(tmp_path / "a", key()) == ["data.txt has 2 bytes where 4 were written"]
     (tmp_path / "a" / "data.txt").unlink()
-    assert explain_staleness(tmp_path / "a", recipe()) == ["data.txt is missing"]
+    assert explain_staleness(tmp_path / "a", key()) == ["data.txt is missing"]
 
 
 def test_a_thorough_look_finds_a_flipped_byte_behind_an_unchanged_size_and_time(tmp_path):
@@ -80,10 +80,8 @@ def test_a_thorough_look_finds_a_flipped_byte_behind_an_unchanged_size_and_time(
     times = file.stat()
     file.write_text("dbta")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert explain_staleness(tmp_path / "a", recipe()) == []
-    assert explain_staleness(tmp_path / "a", recipe(), thorough=True) == [
-        "data.txt has been altered since it was written"
-    ]
+    assert explain_staleness(tmp_path / "a", key()) == []
+    assert explain_staleness(tmp_path / "a", key(), thorough=True) == ["data.txt has been altered since it was written"]
 
 
 def test_the_digest_depends_on_names_and_contents_alone(tmp_path):
@@ -98,27 +96,27 @@ def test_the_digest_depends_on_names_and_contents_alone(tmp_path):
 
 def test_work_for_the_same_recipe_goes_on_and_work_for_another_is_deleted(tmp_path):
     folder = tmp_path / "a"
-    with pytest.raises(KeyboardInterrupt), build(folder, recipe(k=1)) as (partial, _):
+    with pytest.raises(KeyboardInterrupt), build(folder, key(k=1)) as (partial, _):
         (partial / "scratch" / "shard").write_text("1")
         raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt), build(folder, recipe(k=1)) as (partial, _):
+    with pytest.raises(KeyboardInterrupt), build(folder, key(k=1)) as (partial, _):
         assert (partial / "scratch" / "shard").exists()
         raise KeyboardInterrupt
-    with build(folder, recipe(k=2)) as (partial, _):
+    with build(folder, key(k=2)) as (partial, _):
         assert not (partial / "scratch" / "shard").exists()
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json"]
 
 
 def test_a_failed_rebuild_leaves_the_old_artifact(tmp_path):
     publish(tmp_path / "a", k=1)
-    with pytest.raises(OSError, match="disk full"), build(tmp_path / "a", recipe(k=2)) as (partial, _):
+    with pytest.raises(OSError, match="disk full"), build(tmp_path / "a", key(k=2)) as (partial, _):
         (partial / "data.txt").write_text("new")
         raise OSError("disk full")
     assert (tmp_path / "a" / "data.txt").read_text() == "data"
-    assert explain_staleness(tmp_path / "a", recipe(k=1)) == []
+    assert explain_staleness(tmp_path / "a", key(k=1)) == []
 
 
-@pytest.mark.parametrize("point", range(9))
+@pytest.mark.parametrize("point", range(11))
 def test_a_kill_at_any_point_of_publishing_leaves_the_old_or_the_new(tmp_path, monkeypatch, point):
     """Every system call of the publication in turn is the last one made."""
     folder = tmp_path / "a"
@@ -136,17 +134,17 @@ def test_a_kill_at_any_point_of_publishing_leaves_the_old_or_the_new(tmp_path, m
     with (
         contextlib.suppress(KeyboardInterrupt),
         monkeypatch.context() as patch,
-        build(folder, recipe(k=2)) as (partial, _),
+        build(folder, key(k=2)) as (partial, _),
     ):
         (partial / "data.txt").write_text("new")
         patch.setattr(artifacts.os, "rename", dying(os.rename))
         patch.setattr(artifacts.os, "replace", dying(os.replace))
         patch.setattr(artifacts.shutil, "rmtree", dying(artifacts.shutil.rmtree))
-        patch.setattr(artifacts, "_sync_folder", dying(artifacts._sync_folder))
+        patch.setattr(artifacts, "_sync", dying(artifacts._sync))
     recover(folder)
     text = (folder / "data.txt").read_text()
     assert text in ("old", "new")
-    assert explain_staleness(folder, recipe(k=1 if text == "old" else 2), thorough=True) == []
+    assert explain_staleness(folder, key(k=1 if text == "old" else 2), thorough=True) == []
     assert not (tmp_path / "a.old").exists()
 
 
@@ -156,13 +154,13 @@ def test_a_kill_while_the_files_are_hashed_costs_no_work(tmp_path, monkeypatch):
     def killed(path):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, build(folder, recipe()) as (partial, _):
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, build(folder, key()) as (partial, _):
         (partial / "scratch" / "state").write_text("hours of training")
         (partial / "data.txt").write_text("data")
         (partial / ".data.txt.x.part").write_text("half")
         patch.setattr(artifacts, "hash_file", killed)
     recover(folder)
-    with build(folder, recipe()) as (partial, _):
+    with build(folder, key()) as (partial, _):
         assert (partial / "scratch" / "state").read_text() == "hours of training"
         assert not (partial / ".data.txt.x.part").exists()
     assert list(read_manifest(folder).files) == ["data.txt"]
@@ -182,7 +180,7 @@ def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, text):
     publish(tmp_path / "a")
     (tmp_path / "a" / "manifest.json").write_text(text)
     with pytest.raises(PipelineError, match=r"manifest\.json"):
-        explain_staleness(tmp_path / "a", recipe())
+        explain_staleness(tmp_path / "a", key())
 
 
 HOLDER = """

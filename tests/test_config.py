@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import RENAMED, load_config
 from pipeline.errors import PipelineError
 
 
@@ -22,36 +22,64 @@ def test_an_empty_file_gives_the_defaults_and_names_the_run_after_itself(toml):
     config = load_config(toml(""))
     assert config.run == "some_run"
     assert config.rerank.recipe == ["knn", "sort", "insert"]
-    assert config.rerank.min_confidence == 0.6
+    assert config.rerank.insert.min_confidence == 0.6
 
 
 def test_overrides_are_read_as_toml_and_beat_the_file(toml):
-    path = toml("[rerank]\nmin_confidence = 0.5\n[models.a]\nbackbone = 'resnet18'\n")
+    path = toml("[rerank.insert]\nmin_confidence = 0.5\n[models.a]\nbackbone = 'resnet18'\n")
     config = load_config(
         path,
         [
-            "rerank.min_confidence=0.9",
+            "rerank.insert.min_confidence=0.9",
             "rerank.baselines.s=['knn', 'sort']",
             "data.root=/photos",
             "models.a.base.epochs=2",
         ],
     )
-    assert config.rerank.min_confidence == 0.9
+    assert config.rerank.insert.min_confidence == 0.9
     assert config.rerank.baselines == {"s": ["knn", "sort"]}
     assert config.data.root == Path("/photos")
     assert config.models["a"].base.epochs == 2
     assert list(config.models) == ["a"]
 
 
+def test_settings_of_earlier_versions_are_read_under_their_present_names_and_it_is_said(toml, caplog):
+    text = """
+        [models.a]
+        trained = "there"
+        [search]
+        factory = "IVF8,Flat"
+        probes = 3
+        [rerank]
+        min_confidence = 0.7
+        rivals = {s = ["knn", "sort"]}
+        [verify]
+        max_residual = 0.03
+        trials = 10
+        min_inliers = 25
+        """
+    config = load_config(toml(text), ["models.b.trained=elsewhere"])
+    assert [str(model.checkpoint) for model in config.models.values()] == ["there", "elsewhere"]
+    assert (config.search.index_factory, config.search.nprobe) == ("IVF8,Flat", 3)
+    assert config.rerank.insert.min_confidence == 0.7 and config.rerank.baselines == {"s": ["knn", "sort"]}
+    assert (config.verify.inlier_threshold, config.verify.max_iterations) == (0.03, 10)
+    assert config.rerank.of_step("verify").min_inliers == 25
+    said = [record.getMessage() for record in caplog.records]
+    assert "setting models.b.trained is now called models.b.checkpoint; the old name is still read" in said
+    assert len(said) == len(RENAMED) + 1
+    with pytest.raises(PipelineError, match=r"search\.probes and search\.nprobe are the same setting"):
+        load_config(toml("[search]\nprobes = 3\nnprobe = 4"))
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "expected"),
     [
-        ("[rerank]\ntop = 3", [], ["rerank.top", "min_confidence", "some_run.toml"]),
+        ("[rerank]\ntop = 3", [], ["rerank.top", "baselines", "some_run.toml"]),
         ("speed = 3", [], ["unknown setting speed", "rerank"]),
         ("[models.a.base]\nepoch = 1", [], ["models.a.base.epoch", "epochs"]),
-        ("", ["rerank.min_confidence=2.5"], ["rerank.min_confidence", "2.5", "less than or equal to 2"]),
+        ("", ["rerank.insert.min_confidence=2.5"], ["rerank.insert.min_confidence", "2.5", "less than or equal to 2"]),
         ("", ["models.cnn.base.epochs=many"], ["models.cnn.base.epochs", "'many'", "integer"]),
-        ("", ["models.cnn.base.head=sphereface"], ["models.cnn.base.head", "'subcenter_arcface'"]),
+        ("", ["models.cnn.base.head=sphereface"], ["models.cnn.base.head", "subcenter_arcface"]),
         ("", ["models.cnn.base.min_margin=0.4"], ["min_margin = 0.4 is above margin = 0.3"]),
         (
             "",
@@ -60,7 +88,7 @@ def test_overrides_are_read_as_toml_and_beat_the_file(toml):
         ),
         ("", ["models.cnn.base.large_epochs=6"], ["large_epochs = 6 of 5 epochs"]),
         ("", ["models.cnn.final.stop_after=6"], ["models.cnn.final", "stop_after = 6 of 5 epochs"]),
-        ("", ["models.cnn.pooling=netvlad"], ["models.cnn.pooling", "'rmac'"]),
+        ("", ["models.cnn.pooling=netvlad"], ["models.cnn.pooling", "rmac"]),
         ("", ["data.source=somewhere"], ["data.source", "gldv2"]),
         ("", ["rerank.recipe=['sort']"], ["starts with knn"]),
         ("", ["rerank.baselines.a=['knn', 'dance']"], ["rerank.baselines.a", "dance"]),
@@ -104,7 +132,7 @@ def test_a_benchmark_without_labels_needs_a_trained_network_and_steps_that_need_
     benchmark, plain = "data.source=holidays", "rerank.recipe=['knn', 'aqe']"
     with pytest.raises(PipelineError, match=r"the step sort of the recipe recipe .* data\.train_root"):
         load_config(toml(""), [benchmark, "models.cnn.checkpoint=somewhere"])
-    with pytest.raises(PipelineError, match=r"training models\.cnn .* data\.train_root .* models\.<name>\.trained"):
+    with pytest.raises(PipelineError, match=r"training models\.cnn .* data\.train_root .* models\.<name>\.checkpoint"):
         load_config(toml(""), [benchmark, plain])
     with pytest.raises(PipelineError, match="the step dba of the recipe recipe"):
         load_config(

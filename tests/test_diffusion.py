@@ -6,8 +6,12 @@ from planted import draw_chains, graph, mean_ap, one_list
 
 from pipeline.matching.knn import search_exact
 from pipeline.matching.neighbours import Neighbours
-from pipeline.ranking.diffusion import build_affinity, diffusion_step
+from pipeline.ranking.diffusion import DiffusionSettings, build_affinity, diffusion_step
 from pipeline.ranking.ranking import Ranking
+
+
+def diffuse(ranking, affinity, top_k=100, **settings):
+    return diffusion_step(ranking, affinity, DiffusionSettings.model_construct(**settings), top_k)
 
 
 def draw(rng, images, queries, k, listed, levels=8):
@@ -93,7 +97,7 @@ def test_the_order_is_that_of_an_exact_solution(queries, k, listed, truncate, fi
         neighbours, ranking = draw(np.random.default_rng(seed), 30, queries, k, listed)
         affinity, dense = build_affinity(neighbours), naive_affinity(neighbours, 3)
         settings = {"truncate": truncate, "first_k": first_k, "alpha": 0.9, "top_k": top_k}
-        after = diffusion_step(ranking, affinity, iterations=500, tolerance=1e-12, **settings)
+        after = diffuse(ranking, affinity, iterations=500, tolerance=1e-12, **settings)
         assert after.rows.shape == (queries, top_k) and after.count == 30
         for query in range(queries):
             scores = ranking.scores[query]
@@ -106,7 +110,7 @@ def test_the_order_is_that_of_an_exact_solution(queries, k, listed, truncate, fi
 def test_two_images_share_what_one_has_by_the_closed_form():
     # S = [[0, 1], [1, 0]], y = (1, 0): f = (1, alpha) / (1 - alpha^2); image 2 is joined to nothing and has no mass.
     affinity = build_affinity(graph({1: 0.7}, {0: 0.7}, {}))
-    after = diffusion_step(one_list([0, 2, 1], [1.0, 0.9, 0.1]), affinity, first_k=1, top_k=3)
+    after = diffuse(one_list([0, 2, 1], [1.0, 0.9, 0.1]), affinity, first_k=1, top_k=3)
     assert after.rows.tolist() == [[0, 1, 2]]
     assert after.scores[0] == pytest.approx([1.0, 0.1, 0.9])
 
@@ -114,17 +118,17 @@ def test_two_images_share_what_one_has_by_the_closed_form():
 def test_images_without_mass_keep_their_order_behind_and_the_cut_off_ones_too():
     affinity = build_affinity(graph({1: 0.7}, {0: 0.7}, {}, {}, {}, {4: 0.1}))
     ranking = one_list([4, 5, 2, 0, 1, 3], [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6])
-    assert diffusion_step(ranking, affinity, top_k=6).rows.tolist() == ranking.rows.tolist()  # nothing to start from
+    assert diffuse(ranking, affinity, top_k=6).rows.tolist() == ranking.rows.tolist()  # nothing to start from
     ranking = one_list([4, 5, 2, 0, 1, 3], [0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
-    after = diffusion_step(ranking, affinity, first_k=4, truncate=4, top_k=6)
+    after = diffuse(ranking, affinity, first_k=4, truncate=4, top_k=6)
     assert after.rows.tolist() == [[4, 5, 2, 0, 1, 3]]
-    after = diffusion_step(ranking, affinity, first_k=1, top_k=6)
+    after = diffuse(ranking, affinity, first_k=1, top_k=6)
     assert after.rows.tolist() == [[4, 5, 2, 0, 1, 3]]
 
 
 def test_duplicates_get_equal_mass_and_stand_by_row():
     affinity = build_affinity(graph({1: 0.8, 2: 0.8}, {0: 0.8, 2: 1.0}, {0: 0.8, 1: 1.0}))
-    after = diffusion_step(one_list([0, 2, 1], [0.9, 0.7, 0.7]), affinity, first_k=1, top_k=3)
+    after = diffuse(one_list([0, 2, 1], [0.9, 0.7, 0.7]), affinity, first_k=1, top_k=3)
     assert after.rows.tolist() == [
         [1, 2, 0]
     ]  # joined to each other most, they keep more than 0, which all started from
@@ -133,19 +137,19 @@ def test_duplicates_get_equal_mass_and_stand_by_row():
 def test_one_query_alone_gets_the_list_it_gets_among_others():
     neighbours, ranking = draw(np.random.default_rng(3), 60, 9, 6, 40)
     affinity = build_affinity(neighbours)
-    together = diffusion_step(ranking, affinity, top_k=20)
+    together = diffuse(ranking, affinity, top_k=20)
     for query in range(9):
         alone = Ranking(ranking.rows[query : query + 1], ranking.scores[query : query + 1], 60)
-        assert diffusion_step(alone, affinity, top_k=20).rows[0].tolist() == together.rows[query].tolist()
+        assert diffuse(alone, affinity, top_k=20).rows[0].tolist() == together.rows[query].tolist()
 
 
 def test_wrong_sizes_and_an_alpha_of_one_are_refused():
     affinity = build_affinity(graph({1: 0.7}, {0: 0.7}))
-    with pytest.raises(ValueError, match="alpha=1"):
-        diffusion_step(one_list([0], [1.0]), affinity, alpha=1.0)
+    with pytest.raises(ValueError, match="alpha"):
+        DiffusionSettings(alpha=1.0)
     for rows, count in (([2], None), ([0], 3)):
         with pytest.raises(ValueError, match="2 index images"):
-            diffusion_step(one_list(rows, [1.0], count), affinity)
+            diffuse(one_list(rows, [1.0], count), affinity)
 
 
 # ---- What it is for ------------------------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ def test_diffusion_joins_the_views_of_a_landmark_along_their_chain():
     found = search_exact(queries, index, 288)
     before = Ranking(found.rows, found.similarities, 288)
     affinity = build_affinity(search_exact(index, index, 4, exclude=np.arange(288)))
-    after = diffusion_step(before, affinity, first_k=2, iterations=50, top_k=30)
+    after = diffuse(before, affinity, first_k=2, iterations=50, top_k=30)
     truth = landmarks[::24]
     assert mean_ap(before.rows[:, :30], truth, landmarks) < 0.75
     assert mean_ap(after.rows, truth, landmarks) > 0.95

@@ -2,16 +2,21 @@
 
 import numpy as np
 import pytest
-from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, unit_vectors
+from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, ranking_of, unit_vectors
 
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.matching.knn import search_exact
 from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking import expansion
-from pipeline.ranking.expansion import augment_database, expand_queries, search_again
+from pipeline.ranking.evidence import DescriptorPair
+from pipeline.ranking.expansion import augment_database, expand_queries
 from pipeline.ranking.ranking import Ranking
 
 AXES = np.eye(3, dtype=np.float32)
+
+
+def expand(queries, index, ranking, k, alpha):
+    return expand_queries(DescriptorPair(queries, index), ranking, k, alpha)
 
 
 def make(*lists):
@@ -44,7 +49,7 @@ def test_expansion_equals_one_query_at_a_time(queries, alpha):
         index, vectors = draw_vectors(rng, count, width), draw_vectors(rng, max(1, queries), width)[:queries]
         ranking = draw_ranking(rng, queries, count, int(rng.integers(0, count + 1)))
         for k in (0, 1, 3, count, count + 5):
-            moved = expand_queries(vectors, index, ranking, k, alpha)
+            moved = expand(vectors, index, ranking, k, alpha)
             assert moved.shape == vectors.shape and moved.dtype == np.float32
             for query in range(queries):
                 rows = ranking.rows[query, :k]
@@ -76,22 +81,22 @@ def test_an_expanded_query_by_hand():
     index = np.float32([[0.6, 0.8, 0], [0, 1, 0], [-1, 0, 0]])
     # alpha 0: (1, 0) + (0.6, 0.8) + (0, 1) = (1.6, 1.8); alpha 1: (1, 0) + 0.6 (0.6, 0.8) + 0 = (1.36, 0.48)
     for alpha, x, y in ((0, 1.6, 1.8), (1, 1.36, 0.48)):
-        moved = expand_queries(AXES[:1], index, make([0, 1, 2]), 2, alpha)
+        moved = expand(AXES[:1], index, make([0, 1, 2]), 2, alpha)
         assert moved[0] == pytest.approx([x / np.hypot(x, y), y / np.hypot(x, y), 0])
 
 
 def test_average_expansion_adds_what_points_away_and_alpha_expansion_does_not():
     index = np.float32([[-0.6, 0.8, 0]])
-    assert expand_queries(AXES[:1], index, make([0]), 1, 0)[0] == pytest.approx(np.array([0.4, 0.8, 0]) / 0.8**0.5)
-    assert expand_queries(AXES[:1], index, make([0]), 1, 3)[0].tolist() == [1, 0, 0]
+    assert expand(AXES[:1], index, make([0]), 1, 0)[0] == pytest.approx(np.array([0.4, 0.8, 0]) / 0.8**0.5)
+    assert expand(AXES[:1], index, make([0]), 1, 3)[0].tolist() == [1, 0, 0]
 
 
 def test_a_query_whose_sum_is_zero_stays_and_so_does_one_without_a_list():
-    assert expand_queries(AXES[:1], -AXES, make([0]), 1, 0).tolist() == [[1, 0, 0]]
-    assert expand_queries(AXES[:1], -AXES, make([-1]), 1, 0).tolist() == [[1, 0, 0]]
+    assert expand(AXES[:1], -AXES, make([0]), 1, 0).tolist() == [[1, 0, 0]]
+    assert expand(AXES[:1], -AXES, make([-1]), 1, 0).tolist() == [[1, 0, 0]]
     zero, nothing = np.zeros((1, 3), np.float32), np.zeros((0, 3), np.float32)
-    assert expand_queries(zero, AXES, make([-1]), 1, 3).tolist() == [[0, 0, 0]]
-    assert expand_queries(AXES[:1], nothing, make([-1, -1]), 2, 3).tolist() == [[1, 0, 0]]
+    assert expand(zero, AXES, make([-1]), 1, 3).tolist() == [[0, 0, 0]]
+    assert expand(AXES[:1], nothing, make([-1, -1]), 2, 3).tolist() == [[1, 0, 0]]
 
 
 def test_what_rounding_leaves_of_vectors_that_cancel_is_no_direction():
@@ -100,7 +105,7 @@ def test_what_rounding_leaves_of_vectors_that_cancel_is_no_direction():
     turns = np.deg2rad([0, 120, 240])
     query, *index = (np.outer(np.cos(turns), axes[0]) + np.outer(np.sin(turns), axes[1])).astype(np.float32)
     assert 0 < np.linalg.norm(np.sum([query, *index], axis=0, dtype=np.float64)) < 1e-6
-    np.testing.assert_array_equal(expand_queries(query[None], np.stack(index), make([0, 1]), 2, 0), query[None])
+    np.testing.assert_array_equal(expand(query[None], np.stack(index), make([0, 1]), 2, 0), query[None])
 
 
 def test_an_augmented_row_by_hand():
@@ -127,25 +132,25 @@ def test_a_row_among_its_own_neighbours_is_refused():
 
 def test_shapes_and_knobs_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="for 2 lists"):
-        expand_queries(AXES, AXES, make([0], [1]), 1, 0)
+        expand(AXES, AXES, make([0], [1]), 1, 0)
     with pytest.raises(ValueError, match="have row 3"):
-        expand_queries(AXES[:1], AXES, make([3]), 1, 0)
+        expand(AXES[:1], AXES, make([3]), 1, 0)
     with pytest.raises(ValueError, match="labels of shape"):
         augment_database(AXES, neighbours_of([[1], [2], [0]]), 1, 0, np.zeros(2, np.int64))
     for k, alpha in ((-1, 0), (1, -1), (1, np.nan)):
         with pytest.raises(ValueError, match="neither may be below 0"):
-            expand_queries(AXES[:1], AXES, make([0]), k, alpha)
+            expand(AXES[:1], AXES, make([0]), k, alpha)
 
 
 def test_no_block_changes_a_bit(monkeypatch):
     rng = np.random.default_rng(1)
     index, queries = unit_vectors(rng, 200, 48), unit_vectors(rng, 60, 48)
-    ranking, labels = search_again(queries, index, 9), rng.integers(-1, 4, 200)
+    ranking, labels = ranking_of(queries, index, 9), rng.integers(-1, 4, 200)
     near = search_exact(index, index, 9, exclude=np.arange(200))
-    whole = expand_queries(queries, index, ranking, 9, 3), augment_database(index, near, 3, 3, labels)
+    whole = expand(queries, index, ranking, 9, 3), augment_database(index, near, 3, 3, labels)
     for values in (1, 7 * 10 * 48):
         monkeypatch.setattr(expansion, "BLOCK_VALUES", values)
-        np.testing.assert_array_equal(expand_queries(queries, index, ranking, 9, 3), whole[0])
+        np.testing.assert_array_equal(expand(queries, index, ranking, 9, 3), whole[0])
         np.testing.assert_array_equal(augment_database(index, near, 3, 3, labels), whole[1])
 
 
@@ -159,15 +164,13 @@ def test_joined_and_mapped_descriptors_do_as_well_as_arrays(tmp_path):
     expected = augment_database(joined[:], near, 4, 3)
     np.testing.assert_array_equal(augment_database(joined, near, 4, 3), expected)
     np.testing.assert_array_equal(augment_database(mapped, near, 4, 3), expected)
-    ranking = search_again(joined, joined, 4)
-    np.testing.assert_array_equal(
-        expand_queries(joined, joined, ranking, 4, 3), expand_queries(joined[:], mapped, ranking, 4, 3)
-    )
+    ranking = ranking_of(joined, joined, 4)
+    np.testing.assert_array_equal(expand(joined, joined, ranking, 4, 3), expand(joined[:], mapped, ranking, 4, 3))
 
 
 def test_searching_again_gives_the_exact_neighbours_as_a_ranking():
     index = np.float32([[0, 1], [1, 0], [1, 0]])
-    found = search_again(index[1:2], index, 4)
+    found = ranking_of(index[1:2], index, 4)
     assert found.rows.tolist() == [[1, 2, 0, -1]] and found.scores.tolist() == [[1, 1, 0, 0]] and found.count == 3
 
 
@@ -175,8 +178,8 @@ def test_searching_again_gives_the_exact_neighbours_as_a_ranking():
 def test_expanded_queries_find_more_of_planted_landmarks(alpha):
     for seed in range(3):
         queries, index, *labels = planted_landmarks(seed)
-        before = search_again(queries, index, 100)
-        after = search_again(expand_queries(queries, index, before, 5, alpha), index, 100)
+        before = ranking_of(queries, index, 100)
+        after = ranking_of(expand(queries, index, before, 5, alpha), index, 100)
         assert mean_ap(after.rows, *labels) > mean_ap(before.rows, *labels) + 0.03
 
 
@@ -184,7 +187,7 @@ def test_an_augmented_index_answers_better_and_with_labels_best():
     for seed in range(3):
         queries, index, *labels = planted_landmarks(seed)
         near = search_exact(index, index, 20, exclude=np.arange(len(index)))
-        plain = mean_ap(search_again(queries, index, 100).rows, *labels)
-        augmented = mean_ap(search_again(queries, augment_database(index, near, 5, 3), 100).rows, *labels)
+        plain = mean_ap(ranking_of(queries, index, 100).rows, *labels)
+        augmented = mean_ap(ranking_of(queries, augment_database(index, near, 5, 3), 100).rows, *labels)
         supervised = augment_database(index, near, 5, 3, labels[1])
-        assert plain + 0.03 < augmented < mean_ap(search_again(queries, supervised, 100).rows, *labels)
+        assert plain + 0.03 < augmented < mean_ap(ranking_of(queries, supervised, 100).rows, *labels)

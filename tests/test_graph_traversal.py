@@ -7,8 +7,12 @@ import pytest
 from planted import draw_chains, graph, mean_ap, one_list
 
 from pipeline.matching.knn import search_exact
-from pipeline.ranking.graph_traversal import traverse_graph
+from pipeline.ranking.graph_traversal import TraversalSettings, traverse_graph
 from pipeline.ranking.ranking import Ranking
+
+
+def traverse(ranking, neighbours, top_k=100, **settings):
+    return traverse_graph(ranking, neighbours, TraversalSettings(**settings), top_k)
 
 
 def naive_walk(first, edges, threshold, top_k):
@@ -50,7 +54,7 @@ def test_the_walk_equals_one_that_looks_at_every_edge_anew(queries, images, k, l
             [(row, weight) for row, weight in zip(rows[:explore_k], weights[:explore_k], strict=True) if row >= 0]
             for rows, weights in zip(neighbours.rows.tolist(), neighbours.similarities.tolist(), strict=True)
         ]
-        after = traverse_graph(ranking, neighbours, threshold=threshold, explore_k=explore_k, top_k=top_k)
+        after = traverse(ranking, neighbours, threshold=threshold, explore_k=explore_k, top_k=top_k)
         assert after.rows.shape == (queries, top_k) and after.count == images
         for query in range(queries):
             pairs = zip(ranking.rows[query].tolist(), ranking.scores[query].tolist(), strict=True)
@@ -67,53 +71,53 @@ LISTED = one_list([0, 4], [0.7, 0.6])
 
 
 def test_the_best_first_walk_takes_the_heaviest_edge_each_time():
-    after = traverse_graph(LISTED, CHAIN, top_k=5)
+    after = traverse(LISTED, CHAIN, top_k=5)
     assert after.rows.tolist() == [[0, 1, 3, 4, 2]]
     assert after.scores[0] == pytest.approx([0.7, 0.8, 0.9, 0.6, 0.4])
 
 
 def test_above_the_threshold_the_frontier_is_taken_before_what_hangs_on_it():
-    assert traverse_graph(LISTED, CHAIN, threshold=0.5, top_k=5).rows.tolist() == [[0, 4, 1, 3, 2]]
-    assert traverse_graph(LISTED, CHAIN, threshold=0.65, top_k=5).rows.tolist() == [[0, 1, 3, 4, 2]]
+    assert traverse(LISTED, CHAIN, threshold=0.5, top_k=5).rows.tolist() == [[0, 4, 1, 3, 2]]
+    assert traverse(LISTED, CHAIN, threshold=0.65, top_k=5).rows.tolist() == [[0, 1, 3, 4, 2]]
 
 
 def test_a_weight_equal_to_the_threshold_is_not_above_it():
-    assert traverse_graph(LISTED, CHAIN, threshold=0.6, top_k=5).rows.tolist() == [[0, 1, 3, 4, 2]]
-    assert traverse_graph(LISTED, CHAIN, threshold=0.599999, top_k=5).rows.tolist() == [[0, 4, 1, 3, 2]]
+    assert traverse(LISTED, CHAIN, threshold=0.6, top_k=5).rows.tolist() == [[0, 1, 3, 4, 2]]
+    assert traverse(LISTED, CHAIN, threshold=0.599999, top_k=5).rows.tolist() == [[0, 4, 1, 3, 2]]
 
 
 def test_the_walk_stops_at_the_length_asked_within_a_turn_too():
-    assert traverse_graph(LISTED, CHAIN, threshold=-math.inf, top_k=1).rows.tolist() == [[0]]
-    assert traverse_graph(LISTED, CHAIN, top_k=3).rows.tolist() == [[0, 1, 3]]
+    assert traverse(LISTED, CHAIN, threshold=-math.inf, top_k=1).rows.tolist() == [[0]]
+    assert traverse(LISTED, CHAIN, top_k=3).rows.tolist() == [[0, 1, 3]]
 
 
 def test_only_the_first_edges_are_explored_and_the_other_listed_images_follow():
-    assert traverse_graph(LISTED, CHAIN, explore_k=1, top_k=5).rows.tolist() == [[0, 1, 3, 4, -1]]
+    assert traverse(LISTED, CHAIN, explore_k=1, top_k=5).rows.tolist() == [[0, 1, 3, 4, -1]]
 
 
 def test_equal_weights_go_by_row_wherever_they_come_from():
     near = graph({3: 0.5, 1: 0.5}, {}, {}, {}, {})
-    assert traverse_graph(one_list([0, 4, 2], [0.9, 0.5, 0.5]), near, top_k=5).rows.tolist() == [[0, 1, 2, 3, 4]]
+    assert traverse(one_list([0, 4, 2], [0.9, 0.5, 0.5]), near, top_k=5).rows.tolist() == [[0, 1, 2, 3, 4]]
 
 
 def test_an_empty_list_stays_empty():
     empty = Ranking(np.full((1, 2), -1, np.int32), np.zeros((1, 2), np.float32))
-    assert traverse_graph(empty, CHAIN, top_k=3).rows.tolist() == [[-1, -1, -1]]
-    assert traverse_graph(Ranking(empty.rows[:, :0], empty.scores[:, :0]), graph(), top_k=1).rows.tolist() == [[-1]]
+    assert traverse(empty, CHAIN, top_k=3).rows.tolist() == [[-1, -1, -1]]
+    assert traverse(Ranking(empty.rows[:, :0], empty.scores[:, :0]), graph(), top_k=1).rows.tolist() == [[-1]]
 
 
 def test_neighbours_of_another_index_are_refused():
     for ranking in (one_list([5], [1.0]), one_list([0], [1.0], 6)):
         with pytest.raises(ValueError, match="5 index images"):
-            traverse_graph(ranking, CHAIN)
+            traverse(ranking, CHAIN)
 
 
 def test_one_query_alone_gets_the_list_it_gets_among_others():
     neighbours, ranking = draw(np.random.default_rng(3), 40, 7, 6, 8)
-    together = traverse_graph(ranking, neighbours, top_k=20)
+    together = traverse(ranking, neighbours, top_k=20)
     for query in range(7):
         alone = Ranking(ranking.rows[query : query + 1], ranking.scores[query : query + 1], 40)
-        assert traverse_graph(alone, neighbours, top_k=20).rows[0].tolist() == together.rows[query].tolist()
+        assert traverse(alone, neighbours, top_k=20).rows[0].tolist() == together.rows[query].tolist()
 
 
 @pytest.mark.parametrize("threshold", [math.inf, 0.95])
@@ -122,7 +126,7 @@ def test_the_walk_follows_the_views_of_a_landmark_along_their_chain(threshold):
     found = search_exact(index[::24], index, 30)  # the first view of each chain asks
     before = Ranking(found.rows, found.similarities, 288)
     neighbours = search_exact(index, index, 6, exclude=np.arange(288))
-    after = traverse_graph(before, neighbours, threshold=threshold, top_k=30)
+    after = traverse(before, neighbours, threshold=threshold, top_k=30)
     truth = landmarks[::24]
     assert mean_ap(before.rows, truth, landmarks) < 0.75
     assert mean_ap(after.rows, truth, landmarks) > 0.95

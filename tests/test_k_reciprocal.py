@@ -4,11 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, unit_vectors
+from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, ranking_of, unit_vectors
 
-from pipeline.ranking.expansion import search_again
-from pipeline.ranking.k_reciprocal import k_reciprocal_distances, k_reciprocal_step, reciprocal_sets
+from pipeline.ranking.evidence import DescriptorPair
+from pipeline.ranking.k_reciprocal import (
+    KReciprocalSettings,
+    k_reciprocal_distances,
+    k_reciprocal_step,
+    reciprocal_sets,
+)
 from pipeline.ranking.ranking import Ranking
+
+
+def rerank(ranking, queries, index, **settings):
+    return k_reciprocal_step(ranking, DescriptorPair(queries, index), KReciprocalSettings.model_construct(**settings))
 
 
 def naive_sets(near, k):
@@ -60,7 +69,7 @@ def test_the_step_equals_sets_of_one_image_at_a_time(queries, k1, k2):
         index, vectors = draw_vectors(rng, count, width), draw_vectors(rng, max(1, queries), width)[:queries]
         ranking = draw_ranking(rng, queries, count, int(rng.integers(0, count + 1)))
         first, weight = int(rng.choice([0, 1, 5, count, 100])), float(rng.choice([0, 0.3, 1]))
-        after = k_reciprocal_step(ranking, vectors, index, first, k1, k2, weight)
+        after = rerank(ranking, vectors, index, first=first, k1=k1, k2=k2, weight=weight)
         for query in range(queries):
             listed = [row for row in ranking.rows[query].tolist() if row >= 0]
             head = sorted(listed[:first])
@@ -117,22 +126,22 @@ def test_four_images_on_a_circle_by_hand():
 def test_weight_one_is_the_order_by_distance():
     rng = np.random.default_rng(1)
     index, queries = unit_vectors(rng, 60, 8), unit_vectors(rng, 5, 8)
-    ranking = search_again(queries, index, 60)
-    np.testing.assert_array_equal(k_reciprocal_step(ranking, queries, index, weight=1.0).rows, ranking.rows)
+    ranking = ranking_of(queries, index, 60)
+    np.testing.assert_array_equal(rerank(ranking, queries, index, weight=1.0).rows, ranking.rows)
 
 
 def test_an_answer_depends_on_the_set_of_the_first_places_alone():
     rng = np.random.default_rng(2)
     index, queries = unit_vectors(rng, 80, 16), unit_vectors(rng, 6, 16)
-    ranking = search_again(queries, index, 40)
-    whole = k_reciprocal_step(ranking, queries, index, 25, k1=5, k2=3)
+    ranking = ranking_of(queries, index, 40)
+    whole = rerank(ranking, queries, index, first=25, k1=5, k2=3)
     np.testing.assert_array_equal(whole.rows[:, 25:], ranking.rows[:, 25:])
     order = np.concatenate([rng.permutation(25), np.arange(25, 40)])
     mixed = Ranking(ranking.rows[:, order], ranking.scores[:, order])
-    np.testing.assert_array_equal(k_reciprocal_step(mixed, queries, index, 25, k1=5, k2=3).rows, whole.rows)
+    np.testing.assert_array_equal(rerank(mixed, queries, index, first=25, k1=5, k2=3).rows, whole.rows)
     for query in range(6):
         alone = Ranking(ranking.rows[query : query + 1], ranking.scores[query : query + 1])
-        after = k_reciprocal_step(alone, queries[query : query + 1], index, 25, k1=5, k2=3)
+        after = rerank(alone, queries[query : query + 1], index, first=25, k1=5, k2=3)
         np.testing.assert_array_equal(after.rows[0], whole.rows[query])
 
 
@@ -145,6 +154,6 @@ def test_knobs_out_of_range_are_refused():
 def test_the_step_finds_more_of_planted_landmarks():
     for seed in range(3):
         queries, index, *labels = planted_landmarks(seed)
-        before = search_again(queries, index, 240)
-        after = k_reciprocal_step(before, queries, index)
+        before = ranking_of(queries, index, 240)
+        after = rerank(before, queries, index)
         assert mean_ap(after.rows, *labels) > mean_ap(before.rows, *labels) + 0.03

@@ -6,7 +6,8 @@ from planted import mean_ap
 
 from pipeline.matching.knn import search_exact
 from pipeline.ranking import candidates
-from pipeline.ranking.label_vector import label_score_step, label_vector_step, label_vectors
+from pipeline.ranking.evidence import DescriptorPair
+from pipeline.ranking.label_vector import LabelVectors, label_score_step, label_vector_step, label_vectors
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.voting import neighbour_labels
 
@@ -57,27 +58,29 @@ def test_images_that_agree_come_first_and_the_rest_of_the_list_follows():
     query = make([[0.6, 0.4, 0.2]], [[7, 7, 112]])
     index = make([[0.9], [0.5], [0.5], [0.5], [0.0], [0.9]], [[3], [7], [112], [7], [-1], [203_093]])
     ranking = Ranking(np.int32([[5, 3, 4, 2]]), np.float32([[0.9, 0.8, 0.7, 0.6]]), 6)
-    after = label_vector_step(ranking, query, index, top_k=6)
+    after = label_vector_step(ranking, LabelVectors(query, index), top_k=6)
     assert after.rows.tolist() == [[1, 3, 2, 5, 4, -1]]
     assert after.scores[0] == pytest.approx([0.5, 0.8, 0.6, 0.9, 0.7, 0])  # 1 was not listed: its product
-    assert label_vector_step(ranking, query, index, top_k=2).rows.tolist() == [[1, 3]]
+    assert label_vector_step(ranking, LabelVectors(query, index), top_k=2).rows.tolist() == [[1, 3]]
 
 
 def test_a_query_without_labels_keeps_its_list():
     ranking = Ranking(np.int32([[1, 0, -1]]), np.float32([[0.9, 0.8, 0]]), 2)
     index = make([[0.9], [0.5]], [[3], [7]])
-    assert label_vector_step(ranking, make([[0.9]], [[-1]]), index, top_k=4).rows.tolist() == [[1, 0, -1, -1]]
+    assert label_vector_step(ranking, LabelVectors(make([[0.9]], [[-1]]), index), top_k=4).rows.tolist() == [
+        [1, 0, -1, -1]
+    ]
 
 
 def test_vectors_of_others_are_refused():
     ranking = Ranking(np.int32([[1, 0]]), np.float32([[0.9, 0.8]]), 2)
     one, two = make([[0.9]], [[3]]), make([[0.9]] * 2, [[3]] * 2)
     with pytest.raises(ValueError, match="2 queries"):
-        label_vector_step(ranking, two, two)
+        label_vector_step(ranking, LabelVectors(two, two))
     with pytest.raises(ValueError, match="1 index images"):
-        label_vector_step(ranking, one, one)
+        label_vector_step(ranking, LabelVectors(one, one))
     with pytest.raises(ValueError, match="of 4 and of 1 landmarks"):
-        label_vector_step(ranking, one, make([[0.9]] * 2, [[3]] * 2, np.array([3])))
+        label_vector_step(ranking, LabelVectors(one, make([[0.9]] * 2, [[3]] * 2, np.array([3]))))
 
 
 def draw(rng, images, count, k, listed):
@@ -101,7 +104,7 @@ def draw(rng, images, count, k, listed):
 def test_the_lists_equal_products_of_dictionaries(images, count, k, listed, top_k):
     for seed in range(6):
         (asked, known), ranking = draw(np.random.default_rng(seed), images, count, k, listed)
-        after = label_vector_step(ranking, make(*asked), make(*known), top_k=top_k)
+        after = label_vector_step(ranking, LabelVectors(make(*asked), make(*known)), top_k=top_k)
         assert after.rows.shape == (count, top_k) and after.count == images
         index = [naive_vector(*image) for image in zip(*known, strict=True)]
         for query in range(count):
@@ -116,10 +119,10 @@ def test_the_lists_equal_products_of_dictionaries(images, count, k, listed, top_
 def test_answers_do_not_depend_on_the_blocks(monkeypatch):
     rng = np.random.default_rng(1)
     (asked, known), ranking = draw(rng, 200, 40, 5, 20)
-    whole = label_vector_step(ranking, make(*asked), make(*known), top_k=50)
+    whole = label_vector_step(ranking, LabelVectors(make(*asked), make(*known)), top_k=50)
     for pairs in (1, 300, 5000):
         monkeypatch.setattr(candidates, "BLOCK_PAIRS", pairs)
-        cut = label_vector_step(ranking, make(*asked), make(*known), top_k=50)
+        cut = label_vector_step(ranking, LabelVectors(make(*asked), make(*known)), top_k=50)
         np.testing.assert_array_equal(cut.rows, whole.rows)
         np.testing.assert_array_equal(cut.scores, whole.scores)
 
@@ -148,7 +151,7 @@ def test_the_other_side_of_a_landmark_comes_in_by_the_training_photographs_of_bo
         vectors.append(label_vectors(near.similarities, neighbour_labels(near.rows, landmarks), np.arange(20)))
     found = search_exact(queries, index, 20)
     before = Ranking(found.rows, found.similarities, 320)
-    after = label_vector_step(before, *vectors, top_k=20)
+    after = label_vector_step(before, LabelVectors(*vectors), top_k=20)
     truth = np.arange(20)
     assert mean_ap(before.rows, truth, landmarks) < 0.65
     assert mean_ap(after.rows, truth, landmarks) > mean_ap(before.rows, truth, landmarks) + 0.2
@@ -178,7 +181,8 @@ def test_label_scores_equal_the_formula_for_every_image(images, count, k, listed
         queries, index = (rng.integers(-1, 2, (size, 2)).astype(np.float32) / 2 for size in (count, images))
         found = search_exact(queries, index, listed)
         ranking, alpha = Ranking(found.rows, found.similarities, images), [0.0, 1.0, 3.0][seed % 3]
-        after = label_score_step(ranking, queries, index, make(*asked), make(*known), alpha=alpha, top_k=top_k)
+        pair, vectors = DescriptorPair(queries, index), LabelVectors(make(*asked), make(*known))
+        after = label_score_step(ranking, pair, vectors, alpha=alpha, top_k=top_k)
         assert after.rows.shape == (count, top_k)
         vectors = [naive_vector(*image) for image in zip(*known, strict=True)]
         for query in range(count):
@@ -200,7 +204,9 @@ def test_similarity_and_agreement_trade_against_each_other():
     ranking = Ranking(np.int32([[0, 1]]), np.float32([[0.9, 0.5]]), 3)
     query, near = make([[0.8]], [[7]]), make([[0.5], [0.5], [0.5]], [[3], [7], [7]])  # products 0, 0.4, 0.4
     listed = {
-        alpha: label_score_step(ranking, queries, index, query, near, alpha=alpha).rows[0, :3].tolist()
+        alpha: label_score_step(ranking, DescriptorPair(queries, index), LabelVectors(query, near), alpha=alpha)
+        .rows[0, :3]
+        .tolist()
         for alpha in (0.0, 1.5, 3.0)
     }
     assert listed == {0.0: [0, 1, 2], 1.5: [1, 0, 2], 3.0: [1, 2, 0]}

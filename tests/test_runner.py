@@ -21,15 +21,15 @@ from pipeline.runner import Pipeline, Stage, Task, load_stages
 def make_stages(calls, version=1):
     """Two stages: 01 writes the seed and a constant, 02 copies the constant and adds top_k."""
 
-    def first(context):
+    def first(context, config):
         calls.append("01")
-        (context.folder / "seed.txt").write_text(str(context.config.seed))
+        (context.folder / "seed.txt").write_text(str(config.seed))
         (context.folder / "constant.txt").write_text("7")
 
-    def second(context):
+    def second(context, config):
         calls.append("02")
         text = context.input("01_first:constant.txt").read_text()
-        (context.folder / "sum.txt").write_text(text + str(context.config.rerank.top_k))
+        (context.folder / "sum.txt").write_text(text + str(config.rerank.top_k))
 
     return [
         Stage("01_first", 1, lambda config: [Task("01_first", first, {"seed": config.seed})]),
@@ -118,7 +118,7 @@ def test_the_result_of_a_rerun_upstream_is_named_as_a_changed_input(pipeline, tm
     run_all(pipeline(calls))
     only_first = pipeline(calls)
     only_first.tasks["01_first"][0] = Task(
-        "01_first", partial(lambda context: (context.folder / "constant.txt").write_text("9")), {"seed": 2019}
+        "01_first", partial(lambda context, config: (context.folder / "constant.txt").write_text("9")), {"seed": 2019}
     )
     only_first.run_stage(only_first.stages[0], force=True)
     now = pipeline(calls)
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_in_words_and_the_shards_made_so_far_are_used(pipeli
         made.append(start)
         return {"a": np.arange(start, stop)}
 
-    def task(context):
+    def task(context, config):
         store.write_in_shards(context.folder, context.scratch, 6, 2, make)
 
     one = pipeline([])
@@ -181,7 +181,7 @@ SAVING = """
     from pipeline.config import load_config
     from pipeline.console import run_guarded
     from pipeline.runner import Pipeline, Stage, Task
-    def work(context):
+    def work(context, config):
         print("started", flush=True)
         for _ in range(600):
             time.sleep(0.05)

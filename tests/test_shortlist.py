@@ -8,6 +8,7 @@ from planted import draw_ranking, draw_vectors, unit_vectors
 
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.matching.knn import search_exact
+from pipeline.ranking.evidence import DescriptorPair
 from pipeline.ranking.shortlist import cosines, gather, nearest_others, rerank_shortlists
 
 
@@ -77,7 +78,7 @@ def test_only_the_first_places_move_ties_go_by_row_and_scores_stay_with_their_ro
         def compare(query, candidates):
             return -(candidates[:, 0] // 3 % 2)  # even rows before odd ones
 
-        after = rerank_shortlists(ranking, vectors, index, first, compare)
+        after = rerank_shortlists(ranking, DescriptorPair(vectors, index), first, compare)
         for before, rows in zip(ranking.rows.tolist(), after.rows.tolist(), strict=True):
             listed = [row for row in before if row >= 0]
             expected = sorted(listed[:first], key=lambda row: (row % 2, row)) + listed[first:]
@@ -94,6 +95,6 @@ def test_lists_of_other_queries_or_another_index_are_refused():
         ((3, 4), (2, 4), "row "),
     ):
         with pytest.raises(ValueError, match=message):
-            rerank_shortlists(ranking, np.zeros(queries), np.zeros(index), 5, lambda q, x: x[:, 0])
+            rerank_shortlists(ranking, DescriptorPair(np.zeros(queries), np.zeros(index)), 5, lambda q, x: x[:, 0])
     with pytest.raises(ValueError, match="first=-1"):
-        rerank_shortlists(ranking, np.zeros((3, 4)), np.zeros((9, 4)), -1, lambda q, x: x[:, 0])
+        rerank_shortlists(ranking, DescriptorPair(np.zeros((3, 4)), np.zeros((9, 4))), -1, lambda q, x: x[:, 0])

@@ -6,14 +6,19 @@ from planted import mean_ap
 
 from pipeline.matching.knn import search_exact
 from pipeline.ranking import candidates
+from pipeline.ranking.evidence import DescriptorPair, LandmarkVotes
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.soft import soft_step
-from pipeline.ranking.two_stage import group_by_landmark
+from pipeline.ranking.soft import SoftSettings, soft_step
 from pipeline.ranking.voting import Votes
 
 
 def votes(labels, confidences):
     return Votes(np.array(labels, np.int64), np.array(confidences, np.float32))
+
+
+def soft(ranking, queries, index, query_votes, index_votes, top_k=100, **settings):
+    pair, evidence = DescriptorPair(queries, index), LandmarkVotes(query_votes, index_votes)
+    return soft_step(ranking, pair, evidence, SoftSettings(**settings), top_k)
 
 
 def naive_soft(query, listed, queries, index, query_votes, index_votes, bonus, penalty, top_k):
@@ -52,9 +57,8 @@ def test_the_lists_equal_the_formula_for_every_image(images, count, listed, top_
     for seed in range(6):
         ranking, queries, index, query_votes, index_votes = draw(np.random.default_rng(seed), images, count, listed)
         bonus, penalty = [(1.0, 0.1), (0.5, 1.0), (0.0, 0.0)][seed % 3]
-        groups = group_by_landmark(index_votes)
         strength = {"bonus": bonus, "penalty": penalty, "top_k": top_k}
-        after = soft_step(ranking, queries, index, query_votes, groups, **strength)
+        after = soft(ranking, queries, index, query_votes, index_votes, **strength)
         assert after.rows.shape == (count, top_k) and after.count == images
         for query in range(count):
             pairs = zip(ranking.rows[query].tolist(), ranking.scores[query].tolist(), strict=True)
@@ -72,7 +76,7 @@ LISTED = Ranking(np.int32([[0, 4, 1, 2]]), np.float32([[0.9, 0.85, 0.8, 0.7]]), 
 
 def ask(label, **settings):
     query = votes([label], [0.5])
-    return soft_step(LISTED, np.float32([[1.0]]), INDEX, query, group_by_landmark(INDEX_VOTES), **settings)
+    return soft(LISTED, np.float32([[1.0]]), INDEX, query, INDEX_VOTES, **settings)
 
 
 def test_the_formula_by_hand():
@@ -93,17 +97,16 @@ def test_without_bonus_and_penalty_the_landmark_still_adds_its_images():
 
 
 def test_evidence_for_other_images_is_refused():
-    groups = group_by_landmark(INDEX_VOTES)
     one = votes([7], [0.5])
     with pytest.raises(ValueError, match="2 queries"):
-        soft_step(LISTED, np.float32([[1.0]] * 2), INDEX, one, groups)
+        soft(LISTED, np.float32([[1.0]] * 2), INDEX, one, INDEX_VOTES)
     with pytest.raises(ValueError, match="2 queries"):
-        soft_step(LISTED, np.float32([[1.0]]), INDEX, votes([7, 7], [0, 0]), groups)
+        soft(LISTED, np.float32([[1.0]]), INDEX, votes([7, 7], [0, 0]), INDEX_VOTES)
     with pytest.raises(ValueError, match="5 index images"):
-        soft_step(LISTED, np.float32([[1.0]]), INDEX[:5], one, groups)
+        soft(LISTED, np.float32([[1.0]]), INDEX[:5], one, INDEX_VOTES)
     uncounted = Ranking(LISTED.rows, LISTED.scores)
     with pytest.raises(ValueError, match="votes of 6"):
-        soft_step(uncounted, np.float32([[1.0]]), INDEX[:5], one, groups)
+        soft(uncounted, np.float32([[1.0]]), INDEX[:5], one, INDEX_VOTES)
 
 
 def test_answers_do_not_depend_on_the_blocks(monkeypatch):
@@ -112,12 +115,12 @@ def test_answers_do_not_depend_on_the_blocks(monkeypatch):
     index_votes = votes(rng.integers(-1, 9, 300), rng.random(300).round(1))
     queries, query_votes = index[:40] + np.float32(0.1), votes(rng.integers(-1, 9, 40), rng.random(40))
     found = search_exact(queries, index, 20)
-    ranking, groups = Ranking(found.rows, found.similarities, 300), group_by_landmark(index_votes)
-    whole = soft_step(ranking, queries, index, query_votes, groups, top_k=60)
+    ranking = Ranking(found.rows, found.similarities, 300)
+    whole = soft(ranking, queries, index, query_votes, index_votes, top_k=60)
     for pairs, block_rows in ((1, 7), (100, 64), (1000, 1)):
         monkeypatch.setattr(candidates, "BLOCK_PAIRS", pairs)
         monkeypatch.setattr(candidates, "BLOCK_ROWS", block_rows)
-        cut = soft_step(ranking, queries, index, query_votes, groups, top_k=60)
+        cut = soft(ranking, queries, index, query_votes, index_votes, top_k=60)
         np.testing.assert_array_equal(cut.rows, whole.rows)
         np.testing.assert_array_equal(cut.scores, whole.scores)
 
@@ -128,8 +131,7 @@ def test_added_images_have_the_similarity_that_the_search_would_give_them():
     queries = rng.normal(size=(5, 16)).astype(np.float32)
     everything = search_exact(queries, index, 50)
     ranking = Ranking(everything.rows[:, :3].copy(), everything.similarities[:, :3].copy(), 50)
-    groups = group_by_landmark(votes([1] * 50, [0.5] * 50))
-    after = soft_step(ranking, queries, index, votes([1] * 5, [1] * 5), groups, top_k=50)
+    after = soft(ranking, queries, index, votes([1] * 5, [1] * 5), votes([1] * 50, [0.5] * 50), top_k=50)
     np.testing.assert_array_equal(after.rows, everything.rows)  # all gain the same
     np.testing.assert_array_equal(after.scores, everything.similarities)
 
@@ -146,7 +148,7 @@ def test_the_other_side_of_a_landmark_comes_in_by_its_label():
     found = search_exact(queries, index, 20)
     before = Ranking(found.rows, found.similarities, 320)
     query_votes = votes(np.arange(20), [0.7] * 20)
-    after = soft_step(before, queries, index, query_votes, group_by_landmark(index_votes), top_k=20)
+    after = soft(before, queries, index, query_votes, index_votes, top_k=20)
     truth = np.arange(20)
     assert mean_ap(before.rows, truth, landmarks) < 0.65
     assert mean_ap(after.rows, truth, landmarks) > mean_ap(before.rows, truth, landmarks) + 0.2

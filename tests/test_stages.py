@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 
 from pipeline.competition.scoring import score_submission
-from pipeline.steps import Step
+from pipeline.ranking.registry import STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ["--config", str(ROOT / "configs" / "smoke.toml")]
@@ -147,19 +146,34 @@ def test_a_run_killed_in_every_long_stage_ends_with_the_same_bytes(smoke, tmp_pa
     assert not [path for path in below.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
 
 
-def test_a_run_killed_again_and_again_at_any_time_ends_with_the_same_bytes(smoke, tmp_path):
+def count_files(below: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(below))  # unlike rglob, it minds no folder that goes meanwhile
+
+
+def kill_after(command: list[str], files: int, below: Path) -> bool:
+    """Start the command and SIGKILL it once so many more files are there; whether it was still at work then."""
+    wanted = count_files(below) + files
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while count_files(below) < wanted and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    at_work = process.poll() is None
+    process.kill()
+    process.wait()
+    return at_work
+
+
+def test_a_run_killed_again_and_again_at_any_point_ends_with_the_same_bytes(smoke, tmp_path):
     _, outputs = smoke
     arguments = [*SMOKE, f"data.root={tmp_path / 'world'}", f"runtime.outputs={tmp_path}", "extract.shard_rows=8"]
     arguments += ["local.shard_rows=4", "verify.shard_pairs=32"]
     command = [sys.executable, str(ROOT / "stages" / "run_all.py"), *arguments]
-    times = np.random.default_rng(11)
-    for _ in range(7):
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-        )
-        time.sleep(times.uniform(0.5, 9.0))
-        process.kill()
-        process.wait()
+    random = np.random.default_rng(11)
+    kills = [kill_after(command, int(random.integers(1, 60)), tmp_path) for _ in range(7)]
+    assert all(kills), "a kill came after the run had ended"
     assert run(*arguments) == 0
     for name in TABLES:
         assert (tmp_path / "smoke" / name).read_bytes() == (outputs / name).read_bytes(), name
@@ -245,7 +259,7 @@ def test_without_solutions_there_are_counts_and_times(photographs):
     assert "nothing to score retrieval by" in (outputs / "log.txt").read_text()
 
 
-def test_an_ensemble_of_two_models_and_a_rival_recipe_run_beside_the_first(photographs):
+def test_an_ensemble_of_two_models_and_a_baseline_run_beside_the_recipe(photographs):
     arguments, _, outputs = photographs
     second = ["models.other.backbone=resnet18", "models.other.weights=none", "models.other.dims=32"]
     second += [f"models.other.{phase}.epochs=0" for phase in ("base", "final")] + ["models.other.weight=0.5"]
@@ -256,17 +270,40 @@ def test_an_ensemble_of_two_models_and_a_rival_recipe_run_beside_the_first(photo
         assert (one["step"], one["map_at_100"]) == (other["step"], other["map_at_100"])
 
 
-def test_every_step_runs_as_a_rival_in_the_same_run(photographs):
-    arguments, _, outputs = photographs
-    steps = [step for step in get_args(Step) if step not in ("knn", "verify", "sort", "insert")]
-    rivals = ", ".join(f"{step} = ['knn', '{step}']" for step in steps)
-    walk = "walk_then_insert = ['knn', 'alpha_qe', 'superglobal', 'sort', 'insert']"
-    assert run(*arguments, f"rerank.baselines={{{rivals}, {walk}}}", "search.graph_k=6") == 0
-    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())
-    assert len(metrics["retrieval"]) == len(steps) + 2
-    assert all(
-        0 < step["map_at_100"] <= 1 and step["seconds"] >= 0 for step in metrics["retrieval"]["walk_then_insert"]
+def naive_map(rows: np.ndarray, outputs: Path, world: Path) -> float:
+    """mAP@100 of lists of index rows by the solution file, one query and one position at a time."""
+    test, index = (
+        pd.read_parquet(outputs / "01_prepare_data" / f"{split}.parquet")["id"] for split in ("test", "index")
     )
+    solution = pd.read_csv(world / "retrieval_solution.csv", dtype=str, keep_default_na=False).set_index("id")
+    precisions = []
+    for query, row in zip(test, rows.tolist(), strict=True):
+        relevant = solution.loc[query, "images"].split()
+        if solution.loc[query, "Usage"] == "Ignored" or not relevant or relevant == ["None"]:
+            continue
+        hits, total = 0, 0.0
+        for position, image in enumerate(index[number] for number in row if number >= 0):
+            if image in relevant:
+                hits += 1
+                total += hits / (position + 1)
+        precisions.append(total / min(len(relevant), 100))
+    return float(np.mean(precisions))
+
+
+def test_every_step_runs_as_a_baseline_in_the_same_run_and_is_scored_by_its_lists(photographs):
+    arguments, data, outputs = photographs
+    steps = [step for step in STEPS if step not in ("knn", "verify", "sort", "insert")]
+    baselines = ", ".join(f"{step} = ['knn', '{step}']" for step in steps)
+    walk = "walk_then_insert = ['knn', 'alpha_qe', 'superglobal', 'sort', 'insert']"
+    assert run(*arguments, f"rerank.baselines={{{baselines}, {walk}}}", "search.graph_k=6") == 0
+    metrics = json.loads((outputs / "12_evaluate" / "metrics.json").read_text())["retrieval"]
+    assert set(metrics) == {"recipe", "walk_then_insert", *steps}
+    for recipe, scored in metrics.items():
+        for position, scores in enumerate(scored):
+            path = outputs / "10_rerank_retrieval" / recipe / f"{position}_{scores['step']}.rows.npy"
+            rows = np.load(path)
+            assert scores["map_at_100"] == pytest.approx(naive_map(rows, outputs, data), abs=1e-6), path
+            assert scores["images_listed"] == (rows >= 0).sum()
     near = np.load(outputs / "06_build_knn" / "index_index" / "rows.npy")
     assert near.shape == (48, 6) and not (near == np.arange(48)[:, None]).any()
 

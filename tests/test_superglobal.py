@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
-from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, unit_vectors
+from planted import draw_ranking, draw_vectors, mean_ap, planted_landmarks, ranking_of, unit_vectors
 
-from pipeline.ranking.expansion import search_again
+from pipeline.ranking.evidence import DescriptorPair
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.superglobal import refine_candidates, superglobal_scores, superglobal_step
+from pipeline.ranking.superglobal import SuperGlobalSettings, refine_candidates, superglobal_scores, superglobal_step
+
+
+def rerank(ranking, queries, index, **settings):
+    return superglobal_step(ranking, DescriptorPair(queries, index), SuperGlobalSettings.model_construct(**settings))
 
 
 def naive_scores(query, candidates, neighbours, beta):
@@ -33,7 +37,7 @@ def test_the_step_equals_one_candidate_at_a_time(queries, neighbours):
         index, vectors = draw_vectors(rng, count, width), draw_vectors(rng, max(1, queries), width)[:queries]
         ranking = draw_ranking(rng, queries, count, int(rng.integers(0, count + 1)))
         first, beta = int(rng.choice([0, 1, 5, count, 100])), float(rng.choice([0, 0.15, 1]))
-        after = superglobal_step(ranking, vectors, index, first, neighbours, beta)
+        after = rerank(ranking, vectors, index, first=first, neighbours=neighbours, beta=beta)
         for query in range(queries):
             listed = [row for row in ranking.rows[query].tolist() if row >= 0]
             head = sorted(listed[:first])
@@ -59,7 +63,7 @@ def test_three_candidates_by_hand():
     expected = [(0.735135 + 1.030153) / 2, (0.664865 + 1.020657) / 2, (0.8 + 0.339061) / 2]
     assert superglobal_scores(query, index, neighbours=1, beta=0.5) == pytest.approx(expected, abs=2e-6)
     ranking = Ranking(np.int32([[0, 2, 1]]), np.float32([[0.8, 0.8, 0.6]]))
-    after = superglobal_step(ranking, query[None], index, neighbours=1, beta=0.5)
+    after = rerank(ranking, query[None], index, neighbours=1, beta=0.5)
     assert after.rows.tolist() == [[0, 1, 2]]
     assert after.scores[0] == pytest.approx([0.8, 0.6, 0.8])  # each row's own, as before
 
@@ -84,18 +88,18 @@ def test_opposite_candidates_have_no_weight():
 def test_an_answer_depends_on_the_set_of_the_first_places_alone():
     rng = np.random.default_rng(2)
     index, queries = unit_vectors(rng, 80, 16), unit_vectors(rng, 6, 16)
-    ranking = search_again(queries, index, 40)
-    whole = superglobal_step(ranking, queries, index, 25)
+    ranking = ranking_of(queries, index, 40)
+    whole = rerank(ranking, queries, index, first=25)
     np.testing.assert_array_equal(whole.rows[:, 25:], ranking.rows[:, 25:])
     order = np.concatenate([rng.permutation(25), np.arange(25, 40)])
     mixed = Ranking(ranking.rows[:, order], ranking.scores[:, order])
-    np.testing.assert_array_equal(superglobal_step(mixed, queries, index, 25).rows, whole.rows)
+    np.testing.assert_array_equal(rerank(mixed, queries, index, first=25).rows, whole.rows)
     for query in range(6):
-        alone = superglobal_step(
+        alone = rerank(
             Ranking(*(x[query : query + 1] for x in (ranking.rows, ranking.scores))),
             queries[query : query + 1],
             index,
-            25,
+            first=25,
         )
         np.testing.assert_array_equal(alone.rows[0], whole.rows[query])
 
@@ -109,6 +113,6 @@ def test_knobs_below_zero_are_refused():
 def test_the_step_finds_more_of_planted_landmarks():
     for seed in range(3):
         queries, index, *labels = planted_landmarks(seed)
-        before = search_again(queries, index, 240)
-        after = superglobal_step(before, queries, index)
+        before = ranking_of(queries, index, 240)
+        after = rerank(before, queries, index)
         assert mean_ap(after.rows, *labels) > mean_ap(before.rows, *labels) + 0.03

@@ -10,18 +10,19 @@ from planted import planted_landmarks
 from pydantic import ValidationError
 
 from benchmarks.knobs import RECOGNITION, RETRIEVAL, list_choices, read_values, tune, with_values
-from benchmarks.tune import Question, Retrieval, Run, choose_halves, report, score_gap, score_map, work
-from pipeline.artifacts import Recipe, build
+from benchmarks.tune import FinishedRun, Question, Retrieval, answer, choose_halves, report, score_gap, score_map, work
+from pipeline.artifacts import CacheKey, build
 from pipeline.competition.evaluation import Part
 from pipeline.competition.metrics import Truth
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.matching.knn import search_exact
-from pipeline.ranking.evidence import read_evidence, read_neighbours, read_ranking
-from pipeline.ranking.prediction import answer_recognition
-from pipeline.ranking.recipe import run_recipe
+from pipeline.ranking.ranking import Ranking
+from pipeline.ranking.recipe import State, run_recipe
 from pipeline.ranking.recognition import Recognition
 from pipeline.ranking.voting import neighbour_labels, soft_vote
+from pipeline.tasks.evidence import read_evidence
+from pipeline.tasks.inputs import read_landmarks, read_neighbours
 
 # ---- The search -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ def save(tmp_path):
     """A function that puts an artifact of arrays and tables into the run."""
 
     def put(artifact, **content):
-        with build(tmp_path / "run" / artifact, Recipe("planted", 1, {}, {})) as (folder, _):
+        with build(tmp_path / "run" / artifact, CacheKey("planted", 1, {}, {})) as (folder, _):
             for name, value in content.items():
                 if isinstance(value, pd.DataFrame):
                     value.to_parquet(folder / f"{name}.parquet")
@@ -192,29 +193,30 @@ def planted(configure, save, tmp_path):
 
 
 def test_a_tuned_recipe_lists_what_run_recipe_lists_under_the_same_settings(planted):
-    run, steps = Run(planted), ["knn", "sort", "insert"]
+    run, steps = FinishedRun(planted), ["knn", "sort", "insert"]
     rows = Retrieval(run, steps).ranker(planted, steps)(planted)
-    evidence = read_evidence(run.find, planted, steps, None)
-    *_, last = run_recipe(steps, read_ranking(run.find, 400), evidence)
+    near = read_neighbours(run, "test", "index")
+    start = State(Ranking(near.rows, near.similarities, 400), read_evidence(run, planted, planted.rerank.needs(steps)))
+    *_, last = run_recipe(steps, start, planted.rerank, search_exact)
     assert (rows == last.ranking.rows).all()
 
 
 def test_recognition_weighs_votes_by_the_inliers_that_the_run_has(planted, configure, save):
     weighed = configure("models.cnn.local=true", "recognition.max_inliers=20", "recognition.votes=5")
-    run = Run(planted)
+    run = FinishedRun(planted)
     with pytest.raises(PipelineError, match="the run has no 08_verify_matches/test_train"):
-        answer_recognition(run.find, weighed, run.landmarks())
-    near = read_neighbours(run.find, "test_train")
-    labels = neighbour_labels(near.rows, run.landmarks())
+        answer(run, weighed)
+    near = read_neighbours(run, "test", "train")
+    labels = neighbour_labels(near.rows, read_landmarks(run))
     inliers = np.random.default_rng(0).integers(0, 40, near.rows.shape)
     queries = np.arange(len(near.rows)).repeat(near.rows.shape[1])
     pairs = pd.DataFrame({"query": queries, "row": near.rows.ravel(), "inliers": inliers.ravel()})
     save("08_verify_matches/test_train", pairs=pairs)
-    answer = answer_recognition(run.find, weighed, run.landmarks())
+    found = answer(run, weighed)
     naive = soft_vote(near.similarities + np.minimum(inliers, 20).astype(np.float32) / 20, labels, 5)
-    assert (answer.labels == naive.labels).all()
-    np.testing.assert_allclose(answer.scores, naive.confidences, atol=1e-5)
-    assert (answer.labels != answer_recognition(run.find, planted, run.landmarks()).labels).any()
+    assert (found.labels == naive.labels).all()
+    np.testing.assert_allclose(found.scores, naive.confidences, atol=1e-5)
+    assert (found.labels != answer(run, planted).labels).any()
 
 
 def test_a_finished_run_is_tuned_and_left_as_it_is(planted, tmp_path, capsys):

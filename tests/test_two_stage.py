@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ranking import two_stage
+from pipeline.ranking.landmark_groups import group_by_landmark
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.two_stage import group_by_landmark, insert_step, sort_step
+from pipeline.ranking.two_stage import insert_step, sort_step
 from pipeline.ranking.voting import Votes
 
 INDEX = Votes(np.array([7, 8, 7, 7, -1, 7, 8]), np.float32([0.5, 0.9, 0.7, 0.2, 0.0, 0.7, 0.1]))
@@ -32,7 +33,7 @@ def test_groups_hold_the_surest_images_first_and_equals_by_row():
     assert groups.labels.tolist() == [7, 8]
     assert groups.offsets.tolist() == [0, 4, 6]
     assert groups.rows.tolist() == [2, 5, 0, 3, 1, 6]
-    assert groups.places.tolist() == [2, 0, 0, 3, -1, 1, 1]
+    assert groups.positions.tolist() == [2, 0, 0, 3, -1, 1, 1]
 
 
 def test_positives_move_to_the_front_and_keep_their_order():

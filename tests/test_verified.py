@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from pipeline.matching.knn import search_exact
 from pipeline.matching.pair_table import PairTable
+from pipeline.ranking.evidence import Evidence, LandmarkVotes, VerifiedPairs
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.recipe import Evidence, run_recipe
+from pipeline.ranking.recipe import RerankSettings, State, run_recipe
 from pipeline.ranking.verified import verify_step
 from pipeline.ranking.voting import Votes
-from pipeline.settings import VerifySettings
-from pipeline.steps import RerankSettings
 
 
 def make(*lists):
@@ -95,9 +95,11 @@ NEIGHBOURS = Ranking(np.int32([[3, 0, 2]]), np.float32([[0.9, 0.8, 0.7]]), 5)
 COMPARED = PairTable(np.int32([0, 0, 0]), np.int32([3, 0, 2]), np.array([4, 9, 35]))
 
 
-def ranked(steps, pairs=None, top_k=100, **verify):
-    evidence = Evidence(QUERY, INDEX, RerankSettings(top_k=top_k), VerifySettings(**verify), pairs)
-    return [(name, ranking.rows.tolist()) for name, ranking, _ in run_recipe(steps, NEIGHBOURS, evidence)]
+def ranked(steps, pairs=None, top_k=100, index_k=100, min_inliers=0):
+    compared = () if pairs is None else (VerifiedPairs(pairs, index_k),)
+    start = State(NEIGHBOURS, Evidence(LandmarkVotes(QUERY, INDEX), *compared))
+    settings = RerankSettings(top_k=top_k, verify={"min_inliers": min_inliers})
+    return [(name, ranking.rows.tolist()) for name, ranking, _ in run_recipe(steps, start, settings, search_exact)]
 
 
 def test_verify_orders_the_neighbours_by_the_inliers_of_the_table():
@@ -119,5 +121,5 @@ def test_the_sort_step_behind_keeps_the_verified_order_within_the_landmark():
 
 
 def test_verify_without_compared_pairs_is_refused():
-    with pytest.raises(ValueError, match="inliers of compared pairs"):
+    with pytest.raises(ValueError, match="needs VerifiedPairs"):
         ranked(["knn", "verify"])

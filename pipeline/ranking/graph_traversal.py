@@ -8,22 +8,30 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from pipeline.arrays import DECIMALS
+from pipeline.arrays import NONE, round_similarity
 from pipeline.competition.metrics import Truth
 from pipeline.matching.neighbours import Neighbours
-from pipeline.ranking.ranking import NONE, Ranking
+from pipeline.ranking.evidence import IndexGraph, Junk
+from pipeline.ranking.ranking import Ranking
+from pipeline.ranking.step import Step, always
+from pipeline.settings import Positive, Settings
 
 Edge = tuple[int, float]  # the row it leads to and its similarity
+
+
+class TraversalSettings(Settings):
+    """The step graph_traversal (EGT)."""
+
+    threshold: float = math.inf  # an edge above it is followed at once; inf: always only the single best
+    explore_k: Positive = 50  # edges per image
 
 
 def traverse_graph(
     ranking: Ranking,
     neighbours: Neighbours,
-    *,
-    threshold: float = math.inf,
-    explore_k: int = 100,
+    settings: TraversalSettings = TraversalSettings(),
     top_k: int = 100,
-    barred: Truth | None = None,
+    junk: Truth | None = None,
 ) -> Ranking:
     """The first `top_k` images that a best-first walk from the query accepts (Chang et al. 2019, algorithm 1).
 
@@ -37,10 +45,10 @@ def traverse_graph(
     that Yokoo et al. 2020 compared. When the frontier is empty, the images of the list not accepted follow in order.
 
     ranking: as searched, its scores are the similarities. neighbours: of the index in itself, (N, k) without the image
-    itself. A listed image keeps its score, another gets the weight by which it was accepted. barred: of each query the
-    rows that are neither accepted nor walked through, as if the graph did not have them.
+    itself. A listed image keeps its score, another gets the weight by which it was accepted. junk: the rows of each
+    query that are neither accepted nor walked through, as if the graph did not have them.
 
-    O(top_k * explore_k * log) time a query, in Python; memory O(Q top_k + top_k explore_k).
+    O(top_k * explore_k * log) time per query, in Python; memory O(Q top_k + top_k explore_k).
     """
     images = len(neighbours.rows)
     if images <= ranking.rows.max(initial=NONE) or ranking.count not in (None, images):
@@ -49,18 +57,18 @@ def traverse_graph(
     scores = np.zeros(rows.shape, dtype=np.float32)
     for query, length in enumerate(ranking.lengths.tolist()):
         listed = _edges(Neighbours(ranking.rows, ranking.scores), query, length)
-        out = frozenset() if barred is None else frozenset(barred.of(query).tolist())
-        accepted = _walk(listed[:explore_k], neighbours, threshold, explore_k, top_k, out)
+        out = frozenset() if junk is None else frozenset(junk.of(query).tolist())
+        accepted = _walk(listed[: settings.explore_k], neighbours, settings, top_k, out)
         answer = (accepted | dict(listed)).items()  # accepted first, in their order; listed ones with their own score
-        for place, (row, score) in zip(range(top_k), answer, strict=False):
-            rows[query, place], scores[query, place] = row, score
+        for position, (row, score) in zip(range(top_k), answer, strict=False):
+            rows[query, position], scores[query, position] = row, score
     return Ranking(rows, scores, ranking.count)
 
 
 def _walk(
-    first: list[Edge], neighbours: Neighbours, threshold: float, explore_k: int, top_k: int, barred: frozenset[int]
+    first: list[Edge], neighbours: Neighbours, settings: TraversalSettings, top_k: int, barred: frozenset[int]
 ) -> dict[int, float]:
-    """The accepted rows in order of acceptance, at most `top_k`, each with its weight."""
+    """The accepted rows in order of acceptance, at most `top_k`, each with its weight; none of `barred`."""
     accepted: dict[int, float] = {}
     best: dict[int, float] = {}
     heap: list[tuple[float, int]] = []
@@ -70,10 +78,10 @@ def _walk(
             if row not in accepted and row not in barred and weight > best.get(row, -math.inf):
                 best[row] = weight
                 heappush(heap, (-weight, row))  # a lighter edge to the row stays in the heap and comes up too late
-        turn = _accept(heap, accepted, threshold, top_k)
+        turn = _accept(heap, accepted, settings.threshold, top_k)
         if not turn:
             break
-        edges = [edge for row in turn for edge in _edges(neighbours, row, explore_k)]
+        edges = [edge for row in turn for edge in _edges(neighbours, row, settings.explore_k)]
     return accepted
 
 
@@ -93,5 +101,20 @@ def _accept(heap: list[tuple[float, int]], accepted: dict[int, float], threshold
 
 def _edges(neighbours: Neighbours, row: int, count: int) -> list[Edge]:
     """The first `count` edges of a vertex; similarities rounded in float64, so that ties are ties."""
-    weights = neighbours.similarities[row, :count].astype(np.float64).round(DECIMALS).tolist()
+    weights = round_similarity(neighbours.similarities[row, :count]).tolist()
     return [edge for edge in zip(neighbours.rows[row, :count].tolist(), weights, strict=True) if edge[0] != NONE]
+
+
+def _apply(ranking: Ranking, settings: TraversalSettings, top_k: int, graph: IndexGraph, junk: Junk) -> Ranking:
+    return traverse_graph(ranking, graph.neighbours, settings, top_k=ranking.rows.shape[1], junk=junk.rows)
+
+
+STEP = Step(
+    "graph_traversal",
+    "explore-exploit graph traversal (EGT): a best-first walk over the neighbours of neighbours",
+    _apply,
+    always(IndexGraph, Junk),
+    TraversalSettings,
+    reads_similarities=True,
+    adds_other_scores=True,
+)

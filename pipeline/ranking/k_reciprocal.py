@@ -1,54 +1,48 @@
-"""Re-ranking by k-reciprocal neighbours: who counts whom among the nearest, and mutually (Zhong et al. 2017)."""
+"""Re-ranking by k-reciprocal neighbours: images that are mutually among each other's nearest (Zhong et al. 2017)."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.arrays import Doubles, Floats, Mask, Positions, round_similarity
+from pipeline.ranking.evidence import DescriptorPair
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.shortlist import (
-    Descriptors,
-    Doubles,
-    Floats,
-    Places,
-    cosines,
-    nearest_others,
-    rerank_shortlists,
-    rounded,
-)
+from pipeline.ranking.shortlist import cosines, nearest_others, rerank_shortlists
+from pipeline.ranking.step import Step, always
+from pipeline.settings import Fraction, Positive, Settings
 
-Sets = NDArray[np.bool_]  # (M, M): whether the set of the row's image holds the column's
+
+class KReciprocalSettings(Settings):
+    """The step k_reciprocal."""
+
+    first: Positive = 100  # images of a list that are re-ranked
+    k1: Positive = 20  # neighbours that have to be mutual
+    k2: Positive = 6  # neighbours over which an encoding is averaged
+    weight: Fraction = 0.3  # of the original distance
 
 
 def k_reciprocal_step(
-    ranking: Ranking,
-    queries: Descriptors,
-    index: Descriptors,
-    first: int = 400,
-    k1: int = 20,
-    k2: int = 6,
-    weight: float = 0.3,
+    ranking: Ranking, descriptors: DescriptorPair, settings: KReciprocalSettings = KReciprocalSettings()
 ) -> Ranking:
-    """The first `first` places of each list by `k_reciprocal_distances`, least first, ties by smaller row; the rest as
-    it was.
+    """The first `first` images of each list by ascending `k_reciprocal_distances`, ties by smaller row; then the rest.
 
     Neighbours are sought inside the shortlist: the query and its first `first` candidates. The paper seeks them among
-    all gallery and query images. What that changes: an image whose true neighbours were not retrieved counts others in
-    their place, so towards the end of a shortlist, or in one not much longer than k1, sets are more mutual than in the
-    paper, and a distractor may come nearer to the query than it would there; other queries lend no evidence; a pair may
-    be at another distance when `first` is another. In exchange nothing is N x N.
+    all database and query images. What that changes: an image whose true neighbours were not retrieved counts others
+    instead, so towards the end of a shortlist, or in one not much longer than k1, sets are more mutual than in the
+    paper, and a distractor may come nearer to the query than it would there; other queries give no evidence; the
+    distance of a pair may change with `first`. In exchange nothing is N x N.
 
-    queries (Q, D), index (N, D): vectors of length 1. Scores stay with their rows, as after every step.
-    Of each query O(first^2 (D + first)) time and O(first^2 + first D) memory; one query at a time.
+    Scores stay with their rows, as after every step.
+    Per query O(first^2 (D + first)) time and O(first^2 + first D) memory; one query at a time.
     """
 
     def compare(query: Floats, candidates: Floats) -> Doubles:
         return -distances(query, candidates)
 
-    distances = partial(k_reciprocal_distances, k1=k1, k2=k2, weight=weight)
-    return rerank_shortlists(ranking, queries, index, first, compare)
+    distances = partial(k_reciprocal_distances, k1=settings.k1, k2=settings.k2, weight=settings.weight)
+    return rerank_shortlists(ranking, descriptors, settings.first, compare)
 
 
 def k_reciprocal_distances(
@@ -61,8 +55,8 @@ def k_reciprocal_distances(
     in R*(x), else 0, then averaged over the `k2` nearest of x, x the first of them. R* is `reciprocal_sets` with k1.
     The published code also divides d by the greatest distance and each encoding by its sum: here neither is done.
 
-    query (D,), candidates (M, D), of length 1. The set in which neighbours are sought is these M + 1 images. Ties of
-    similarity go to the query, then to the smaller place. O(M^2 (D + M)) time, O(M^2 + M D) memory.
+    query (D,), candidates (M, D), L2-normalised. The set in which neighbours are sought is these M + 1 images. Ties of
+    similarity go to the query, then to the smaller position. O(M^2 (D + M)) time, O(M^2 + M D) memory.
     """
     if k1 < 1 or k2 < 1 or not 0.0 <= weight <= 1.0:
         raise ValueError(f"k1={k1}, k2={k2}, weight={weight}: at least 1, 1, and a weight in [0, 1] are needed")
@@ -72,11 +66,11 @@ def k_reciprocal_distances(
     near = np.concatenate([np.arange(len(near))[:, None], near], axis=1)  # itself first
     encodings = np.where(reciprocal_sets(near, k1), np.exp(-distances), 0.0)
     jaccard = _jaccard_to_first(_mean_of_rows(encodings, near[:, :k2]))
-    return rounded(weight * distances[0, 1:] + (1 - weight) * jaccard[1:])
+    return round_similarity(weight * distances[0, 1:] + (1 - weight) * jaccard[1:])
 
 
-def reciprocal_sets(near: Places, k: int) -> Sets:
-    """R*(x, k) of each of M images x, (M, M) bool (Zhong et al. 2017, section 3).
+def reciprocal_sets(near: Positions, k: int) -> Mask:
+    """R*(x, k) of each of M images x, (M, M) bool: row x marks the members (Zhong et al. 2017, section 3).
 
     near: (M, at least min(k + 1, M)): each image itself, then the others from the nearest on.
     N(x, k) is x and its k nearest others; R(x, k) are the y in N(x, k) with x in N(y, k). R* adds the whole of
@@ -90,18 +84,18 @@ def reciprocal_sets(near: Places, k: int) -> Sets:
     return own | (joins.astype(np.float32) @ half_counts > 0)
 
 
-def _mutual(near: Places) -> Sets:
+def _mutual(near: Positions) -> Mask:
     """(M, M) bool: whether two images are in each other's lists."""
     listed = np.zeros((len(near), len(near)), dtype=np.bool_)
     np.put_along_axis(listed, near, True, axis=1)
     return listed & listed.T
 
 
-def _mean_of_rows(values: Doubles, rows: Places) -> Doubles:
-    """Row x: the mean of the rows `rows[x]` of `values`. Sums run in order of place."""
+def _mean_of_rows(values: Doubles, rows: Positions) -> Doubles:
+    """Row x: the mean of the rows `rows[x]` of `values`. Sums run in list order."""
     total = np.zeros_like(values)
-    for place in rows.T:
-        total += values[place]
+    for column in rows.T:
+        total += values[column]
     return total / rows.shape[1]
 
 
@@ -109,3 +103,12 @@ def _jaccard_to_first(encodings: Doubles) -> Doubles:
     """1 - sum of minima / sum of maxima, of every row with the first, (M,). No row is zero: each image holds itself."""
     minima = np.minimum(encodings, encodings[0]).sum(axis=1)
     return 1 - minima / np.maximum(encodings, encodings[0]).sum(axis=1)
+
+
+def _apply(ranking: Ranking, settings: KReciprocalSettings, top_k: int, descriptors: DescriptorPair) -> Ranking:
+    return k_reciprocal_step(ranking, descriptors, settings)
+
+
+STEP = Step(
+    "k_reciprocal", "k-reciprocal neighbours inside a shortlist", _apply, always(DescriptorPair), KReciprocalSettings
+)

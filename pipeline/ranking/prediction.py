@@ -1,68 +1,89 @@
-"""The landmarks of index and test photographs, from the artifacts of the stages before.
-
-Of these no more is read than the settings ask for.
-"""
+"""The landmarks of index and test images, from their neighbours in train and what else the settings ask for."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from pipeline.config import Config
+from pipeline.arrays import AnyIntegers, Floats, Labels
 from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
-from pipeline.network.checkpoint import load_network
-from pipeline.ranking.evidence import Find, read_neighbours
+from pipeline.ranking.evidence import LabelledNeighbours
 from pipeline.ranking.head_cosines import head_cosines, join_head_cosines
 from pipeline.ranking.non_landmarks import gather_likeness, mean_similarities, penalise_neighbours
 from pipeline.ranking.recognition import Recognition, Weights, raise_votes, recognise, weigh_by_head, weigh_votes
-from pipeline.ranking.voting import Floats, Labels, Votes, neighbour_labels, sharpen, soft_vote, vote_with_inliers
-from pipeline.settings import NON_LANDMARK, VoteSettings
-
-PAIRS = "08_verify_matches/test_train:pairs.parquet"
+from pipeline.ranking.voting import Votes, neighbour_labels, sharpen, soft_vote, vote_with_inliers
+from pipeline.settings import RecognitionSettings, VoteSettings
 
 
-def vote_landmarks(find: Find, settings: VoteSettings, split: str, landmarks: Labels) -> Votes:
-    """The landmark of each photograph of index or test for the ranking steps. landmarks: of train, (N,)."""
-    near = read_neighbours(find, f"{split}_train")
-    labels = neighbour_labels(near.rows, landmarks)
-    if split != "test" or not settings.max_inliers:  # index photographs are compared with nothing
-        return soft_vote(near.similarities, labels, settings.votes, settings.sharpness)
-    rows, labels = near.rows[:, : settings.votes], labels[:, : settings.votes]
-    sharpened = sharpen(near.similarities[:, : settings.votes], settings.sharpness)
-    weights = weigh_votes(sharpened, PairTable.read(find(PAIRS)).look_up(rows), settings.max_inliers)
-    return vote_with_inliers(sharpened, labels, weights, settings.votes)
+class Classifier(NamedTuple):
+    """The classifier weights of one model, and the descriptors of the test images by it.
+
+    descriptors (Q, D), directions (C, D) or (C, K, D), landmark_ids (C,), weight: of the model in the ensemble.
+    """
+
+    descriptors: Floats
+    directions: Floats
+    landmark_ids: Labels
+    weight: float
 
 
-def answer_recognition(find: Find, config: Config, landmarks: Labels) -> Recognition:
-    """The recognition answer of each test photograph. landmarks: of train, (N,)."""
-    near, settings, lower_by = read_neighbours(find, "test_train"), config.recognition, None
-    if settings.non_landmarks:
-        near = penalise_neighbours(near, gather_likeness(_map_neighbours(find, f"train_{NON_LANDMARK}"), near.rows))
-        lower_by = mean_similarities(read_neighbours(find, f"test_{NON_LANDMARK}"))
+class NonLandmarks(NamedTuple):
+    """The images of no landmark nearest to each test image and to each train image."""
+
+    of_test: Neighbours
+    of_train: Neighbours
+
+
+@dataclass(frozen=True)
+class RecognitionEvidence:
+    """What the recognition answer is made from; the optional parts are there where the settings ask for them.
+
+    near: the nearest train images of each test image. landmarks: (N,) of all train images.
+    """
+
+    near: Neighbours
+    landmarks: Labels
+    pairs: PairTable | None = None
+    classifiers: Sequence[Classifier] = ()
+    non_landmarks: NonLandmarks | None = None
+
+
+def vote_landmarks(near: LabelledNeighbours, settings: VoteSettings, inliers: AnyIntegers | None = None) -> Votes:
+    """The landmark and confidence of each image, for the ranking steps.
+
+    inliers: (Q, k) of the image with each neighbour, where pairs were compared. They decide only the landmark: the
+    confidence stays the mean cosine, in which rerank.insert.min_confidence and the votes of index images, which are
+    compared with nothing, are measured.
+    """
+    if inliers is None or not settings.max_inliers:
+        return soft_vote(near.similarities, near.labels, settings.votes, settings.sharpness)
+    first = slice(settings.votes)
+    sharpened = sharpen(near.similarities[:, first], settings.sharpness)
+    weights = weigh_votes(sharpened, inliers[:, first], settings.max_inliers)
+    return vote_with_inliers(sharpened, near.labels[:, first], weights, settings.votes)
+
+
+def answer_recognition(evidence: RecognitionEvidence, settings: RecognitionSettings) -> Recognition:
+    """The recognition answer of each test image."""
+    near, lower_by = evidence.near, None
+    if settings.non_landmarks and evidence.non_landmarks is not None:
+        near = penalise_neighbours(near, gather_likeness(evidence.non_landmarks.of_train, near.rows))
+        lower_by = mean_similarities(evidence.non_landmarks.of_test)
     rows = near.rows[:, : settings.votes]
-    labels = neighbour_labels(rows, landmarks)
+    labels = neighbour_labels(rows, evidence.landmarks)
     weights: Weights = raise_votes(near.similarities[:, : settings.votes], settings.power)
-    if settings.max_inliers:
-        weights = weigh_votes(weights, PairTable.read(find(PAIRS)).look_up(rows), settings.max_inliers)
+    if settings.max_inliers and evidence.pairs is not None:
+        weights = weigh_votes(weights, evidence.pairs.look_up(rows), settings.max_inliers)
     if settings.head_power:
-        weights = weigh_by_head(weights, read_head_cosines(find, config, labels), settings.head_power)
-    return recognise(
-        weights, labels, votes=settings.votes, root=settings.power + settings.head_power,
-        lower_by=lower_by, ban_above=settings.ban_above,
-    )  # fmt: skip
+        weights = weigh_by_head(weights, _ask_classifiers(evidence.classifiers, labels), settings.head_power)
+    root = settings.power + settings.head_power
+    votes, ban_above = settings.votes, settings.ban_above
+    return recognise(weights, labels, votes=votes, root=root, lower_by=lower_by, ban_above=ban_above)
 
 
-def read_head_cosines(find: Find, config: Config, labels: Labels) -> Floats:
-    """The cosine of each test photograph to the direction of each label beside it, (Q, k), over all models."""
-    cosines = []
-    for name, model in config.models.items():
-        network = load_network(find(f"04_train_final/{name}"), model)
-        descriptors = np.load(find(f"05_extract_global/{name}/test") / "descriptors.npy", mmap_mode="r")
-        directions = network.head.weight.detach().numpy()
-        cosines.append(head_cosines(descriptors, directions, network.landmark_ids, labels))
-    return join_head_cosines(cosines, [model.weight for model in config.models.values()])
-
-
-def _map_neighbours(find: Find, pair: str) -> Neighbours:
-    folder = find(f"06_build_knn/{pair}")
-    return Neighbours(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Neighbours._fields))
+def _ask_classifiers(classifiers: Sequence[Classifier], labels: Labels) -> Floats:
+    """The cosine of each test image to the classifier weight of each label, (Q, k), over all models."""
+    cosines = [head_cosines(one.descriptors, one.directions, one.landmark_ids, labels) for one in classifiers]
+    return join_head_cosines(cosines, [one.weight for one in classifiers])

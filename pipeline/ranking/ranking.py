@@ -8,29 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.competition.benchmark_metrics import close_gaps
-
-NONE = -1  # the row in places that no image fills
+from pipeline.arrays import NONE, Floats, Integers, Mask, Rows, close_gaps
 
 CHECK_BLOCK = 16_384  # lists sorted at a time when looking for repeated rows: bounds the copy, not the answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """Q lists of K places, best first.
+    """Q lists of K positions, best first.
 
-    rows: (Q, K) int32, numbers of index images; -1 = none, at the end of a list only; no row twice in a list.
-    scores: (Q, K) float32, what brought the image into the list: its similarity if the search found it, whatever order
-    later steps gave, and its own confidence if the insert-step placed it. So not always descending. Finite; 0 where
-    there is no row.
-    count: how many index images there are, to check the rows against; None = unknown.
+    rows: (Q, K) int32, row numbers of index images; NONE only at the end of a list; no row twice in a list.
+    scores: (Q, K) float32, the score from the step that added the image: its similarity if the search found it,
+    whatever order later steps gave, and its own confidence if the insert-step added it. So not always descending.
+    Finite; 0 where there is no row.
+    count: the number of index images, to check the rows against; None = unknown.
 
     Raises ValueError naming the first query that breaks a rule. The arrays held are read-only views: steps return new
     rankings.
     """
 
-    rows: NDArray[np.int32]
-    scores: NDArray[np.float32]
+    rows: Rows
+    scores: Floats
     count: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,23 +47,23 @@ class Ranking:
         return len(self.rows)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        """How many images each list holds, (Q,) int64."""
+    def lengths(self) -> Integers:
+        """The number of images in each list, (Q,) int64."""
         return np.count_nonzero(self.rows != NONE, axis=1)
 
     def top(self, k: int) -> Ranking:
-        """The same lists cut after their first `k` places (a view)."""
+        """The same lists cut after their first `k` images (a view)."""
         return Ranking(self.rows[:, :k], self.scores[:, :k], self.count)
 
-    def without(self, gone: NDArray[np.bool_]) -> Ranking:
-        """The same lists without the places `gone` (Q, K): what was behind them moves up, their ends stay empty."""
+    def without(self, gone: Mask) -> Ranking:
+        """The same lists without the positions `gone` (Q, K): later images move up, the ends stay empty."""
         if not gone.any():
             return self
         rows = close_gaps(self.rows, gone, NONE)
         return Ranking(rows, close_gaps(self.scores, gone, 0.0), self.count)
 
 
-def _check_shapes(rows: NDArray[np.int32], scores: NDArray[np.float32]) -> None:
+def _check_shapes(rows: Rows, scores: Floats) -> None:
     if rows.ndim != 2 or rows.shape != scores.shape:
         raise ValueError(f"a ranking needs rows and scores of one shape (Q, K), not {rows.shape} and {scores.shape}")
     if rows.dtype != np.int32 or scores.dtype != np.float32:
@@ -79,12 +77,12 @@ def _read_only(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse(broken: Any, what: str) -> None:
-    """ValueError unless `broken` (Q,) bool is all False."""
+    """Raise ValueError unless `broken` (Q,) bool is all False."""
     if broken.any():
         raise ValueError(f"the list of query {int(broken.argmax())} {what} ({int(broken.sum())} lists in all)")
 
 
-def _has_repeats(rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _has_repeats(rows: Rows) -> Mask:
     """(Q,) bool: whether a list holds a row twice. Sorting brings repeats side by side: O(Q K log K)."""
     repeats = np.zeros(len(rows), dtype=np.bool_)
     for start in range(0, len(rows), CHECK_BLOCK):

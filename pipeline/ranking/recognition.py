@@ -1,7 +1,10 @@
 """The recognition answer: a landmark for each test image, and a score that ranks all test images together.
 
-A neighbour's vote is made in this order, each step where the settings ask for it: its cosine; that lowered by its
-likeness to non-landmarks (non_landmarks.py); that to a power; plus its inliers; times the head's opinion of its label.
+A neighbour's vote is computed in this order, each part where the settings ask for it: its cosine; minus its similarity
+to non-landmarks (non_landmarks.py), by which the neighbours are sorted again; to a power; plus its inliers; times the
+classifier's cosine to a power. So a power and inliers give cos^p + min(inliers, m) / m. With a power other than 1, and
+with the classifier, negative values count 0. The score is the (power + head_power)-th root of the mean vote: six
+decimals then suffice, and the order of the test images is that of the sums.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ranking.voting import DECIMALS, NO_LABEL, Floats, Labels, Votes, add_votes, soft_vote
+from pipeline.arrays import DECIMALS, NO_LABEL, AnyIntegers, Doubles, Floats, Integers, Labels
+from pipeline.ranking.voting import Votes, add_votes, soft_vote
 
 Weights = NDArray[np.floating]
 
 
 class Recognition(NamedTuple):
-    """labels: (Q,) int64, -1 = no answer. scores: (Q,) float32, greater = surer; 0 where there is no answer."""
+    """labels: (Q,) int64, NO_LABEL = no answer. scores: (Q,) float32, the confidence; 0 where there is no answer."""
 
     labels: Labels
     scores: Floats
@@ -34,10 +38,10 @@ def recognise(
 ) -> Recognition:
     """The landmark of each test image by soft voting of its training neighbours, distractors banned.
 
-    weights (Q, k): what each neighbour's vote is worth, nearest first: its cosine, or what the functions below give.
-    labels (Q, k): -1 = no neighbour. root: see `vote_by_powers`; 1 is `soft_vote`. lower_by (Q,): what the sum of an
-    answer's votes is lowered by, such as its image's likeness to non-landmarks; the score, a mean of `votes` or the
-    root of one, loses lower_by / votes. None = nothing. ban_above: see `ban_frequent`.
+    weights (Q, k): the weight of each neighbour's vote, nearest first: its cosine, or what the functions below return.
+    labels (Q, k): NO_LABEL = no neighbour. root: see `vote_by_powers`; 1 is `soft_vote`. lower_by (Q,): subtracted from
+    the sum of an answer's votes, such as the image's similarity to non-landmarks; the score, a mean of `votes` or the
+    root of one, is lowered by lower_by / votes. None = nothing. ban_above: see `ban_frequent`.
     """
     winners = soft_vote(weights, labels, votes) if root == 1.0 else vote_by_powers(weights, labels, votes, root)
     scores = winners.confidences
@@ -50,10 +54,10 @@ def recognise(
 def vote_by_powers(weights: Weights, labels: Labels, votes: int, root: float) -> Votes:
     """`soft_vote` of weights that are powers: the score is the root-th root of (1 / votes) * the winner's sum.
 
-    weights (Q, k): 0 or more. A product such as cos^8 * head^12 is soon below all decimals of a score. The sum's root,
-    power + head_power, is of the size of a cosine again, and as good: it keeps the order of labels and of images. For
-    the same reason sums are compared after rounding relative to the greatest weight among the first `votes`; ties go to
-    the smaller label. Where all weigh nothing, that label's score is 0. O(Q votes^2) time.
+    weights (Q, k): 0 or more. A product such as cos^8 * head^12 is soon below all decimals of a score. Its root, with
+    the exponent power + head_power, has the magnitude of a cosine again, and keeps the order of labels and of images.
+    For the same reason sums are compared after rounding relative to the greatest weight among the first `votes`; ties
+    go to the smaller label. Where all weights are 0, the score of that label is 0. O(Q votes^2) time.
     """
     if votes < 1 or root <= 0.0:
         raise ValueError(f"votes={votes}, root={root}; at least 1 vote and a root above 0 are needed")
@@ -68,33 +72,33 @@ def vote_by_powers(weights: Weights, labels: Labels, votes: int, root: float) ->
 
 
 def raise_votes(similarities: Floats, power: float) -> Weights:
-    """What each neighbour's vote is worth: similarity ** power, (Q, k) float64, negative similarities as 0.
+    """The weight of each neighbour's vote: similarity ** power, (Q, k) float64, negative similarities as 0.
 
-    (2020 recognition, third place: cos^8 over the top 5.) The power 1 leaves all as it is, negative ones too.
+    (2020 recognition, third place: cos^8 over the top 5.) The power 1 leaves all unchanged, negative ones too.
     """
     if power <= 0.0:
         raise ValueError(f"power={power}; more than 0 is needed")
     return similarities if power == 1.0 else np.maximum(similarities.astype(np.float64), 0.0) ** power
 
 
-def weigh_votes(similarities: Weights, inliers: NDArray[np.integer], max_inliers: int) -> Floats:
-    """What each neighbour's vote is worth: similarity + min(inliers, max_inliers) / max_inliers, (Q, k) float32.
+def weigh_votes(similarities: Weights, inliers: AnyIntegers, max_inliers: int) -> Floats:
+    """The weight of each neighbour's vote: similarity + min(inliers, max_inliers) / max_inliers, (Q, k) float32.
 
     (Yokoo et al. 2020, released code, with the cosine in place of 1 - squared distance.) inliers: (Q, k), 0 for pairs
-    that were not compared. max_inliers: where more say no more; above 0. With a power, similarity ** power takes the
-    similarity's place: so cos^p + min(inliers, m) / m, whose two parts are both in [0, 1].
+    that were not compared. max_inliers: the count from which more make no difference; above 0. With a power,
+    similarity ** power replaces the similarity: cos^p + min(inliers, m) / m, whose two parts are both in [0, 1].
     """
     if max_inliers < 1:
         raise ValueError(f"max_inliers={max_inliers}; 1 or more is needed")
     return (similarities + np.minimum(inliers, max_inliers) / max_inliers).astype(np.float32)
 
 
-def weigh_by_head(weights: Weights, head_cosines: Weights, head_power: float) -> NDArray[np.float64]:
-    """The weights times (cosine of the image to the head's direction of the neighbour's label) ** head_power, (Q, k).
+def weigh_by_head(weights: Weights, head_cosines: Weights, head_power: float) -> Doubles:
+    """The weights times (classifier cosine of the neighbour's label) ** head_power, (Q, k).
 
-    (2020 recognition, third place: the sum of a label's votes times head cosine^12; all votes for a label have the same
-    factor, so that it may as well be on each.) head_cosines: (Q, k), clipped to [0, 1] here. Negative weights count 0:
-    a factor below 1 would make a bad vote a better one. head_power: above 0.
+    (2020 recognition, third place: the sum of a label's votes times classifier cosine^12; all votes for a label have
+    the same factor, so that it may be applied to each.) head_cosines: (Q, k), clipped to [0, 1] here. Negative weights
+    count 0: a factor below 1 would make a bad vote a better one. head_power: above 0.
     """
     if head_power <= 0.0:
         raise ValueError(f"head_power={head_power}; more than 0 is needed")
@@ -105,9 +109,9 @@ def weigh_by_head(weights: Weights, head_cosines: Weights, head_power: float) ->
 def ban_frequent(labels: Labels, scores: Floats, ban_above: int) -> Floats:
     """The scores, where a label predicted for more than `ban_above` test images scores minus its frequency, (Q,).
 
-    A landmark that so many test images seem to show is no landmark but a look: sky, food, a face (Yokoo et al. 2020).
-    Its predictions sink below all others, the most frequent lowest. Labels are compared whole: a ban of 12 leaves 112
-    alone. -1 is never banned; ban_above 0 bans nothing.
+    A label that is predicted so often is not a landmark but a kind of picture: sky, food, a face (Yokoo et al. 2020).
+    Its predictions go below all others, the most frequent lowest. Labels are compared whole: banning 12 does not ban
+    112. NO_LABEL is never banned; ban_above 0 bans nothing.
     """
     if ban_above < 0:
         raise ValueError(f"ban_above={ban_above}; 0 or more is needed")
@@ -115,5 +119,5 @@ def ban_frequent(labels: Labels, scores: Floats, ban_above: int) -> Floats:
     if ban_above == 0 or not answered.any():
         return scores
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    frequency: NDArray[np.int64] = counts[which]
+    frequency: Integers = counts[which]
     return np.where(answered & (frequency > ban_above), -frequency, scores).astype(np.float32)

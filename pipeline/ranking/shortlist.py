@@ -1,50 +1,30 @@
-"""Re-ranking by descriptors alone: a query and its shortlist compared among each other, never the whole index."""
+"""Re-ranking by descriptors only: a query and its shortlist are compared, never the whole index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.arrays import DECIMALS
-from pipeline.ranking.ranking import NONE, Ranking
+from pipeline.arrays import DECIMALS, NONE, AnyIntegers, Doubles, Floats, Positions, Rows, Vectors, round_similarity
+from pipeline.ranking.evidence import DescriptorPair
+from pipeline.ranking.ranking import Ranking
 
-PAIRS = 1_024  # whose products are summed again at a time
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Places = NDArray[np.int64]
-
-
-class Descriptors(Protocol):
-    """N vectors, by slices or by row numbers: an array, an np.memmap, or vectors joined as they are read."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> NDArray[Any]: ...
+PAIRS = 1_024  # pairs whose products are summed again at a time
 
 
 def rerank_shortlists(
-    ranking: Ranking,
-    queries: Descriptors,
-    index: Descriptors,
-    first: int,
-    compare: Callable[[Floats, Floats], Doubles],
+    ranking: Ranking, descriptors: DescriptorPair, first: int, compare: Callable[[Floats, Floats], Doubles]
 ) -> Ranking:
-    """The first `first` places of each list by `compare`, best first, ties by smaller row; the rest follows as it was.
+    """The first `first` images of each list by `compare`, best first, ties by smaller row; the rest follows unchanged.
 
-    queries (Q, D), index (N, D). compare: (query (D,), candidates (M, D) in order of row) -> M values, the greatest
-    best. As after every step a row keeps the score that brought it into the list. One query at a time: O(Q K + first D)
-    memory beside that of `compare`.
+    compare: (query (D,), candidates (M, D) in order of row) -> M values, greater is better. As after every step a row
+    keeps the score from the step that added it. One query at a time: O(Q K + first D) memory beside that of `compare`.
     """
-    check_descriptors(ranking.rows, queries, index)
+    queries, index = descriptors.queries, descriptors.index
+    check_descriptors(ranking.rows, descriptors)
     if first < 0:
-        raise ValueError(f"first={first} places cannot be re-ranked")
+        raise ValueError(f"first={first} images cannot be re-ranked")
     rows, scores = ranking.rows.copy(), ranking.scores.copy()
     for query, count in enumerate(np.minimum(ranking.lengths, first).tolist()):
         by_row = np.argsort(rows[query, :count])
@@ -55,17 +35,18 @@ def rerank_shortlists(
     return Ranking(rows, scores, ranking.count)
 
 
-def check_descriptors(rows: NDArray[np.int32], queries: Descriptors, index: Descriptors) -> None:
-    """ValueError unless lists (Q, K) of index rows belong to queries (Q, D) and an index (N, D)."""
+def check_descriptors(rows: Rows, descriptors: DescriptorPair) -> None:
+    """ValueError unless lists (Q, K) of index rows fit queries (Q, D) and an index (N, D)."""
+    queries, index = descriptors.queries, descriptors.index
     if tuple(queries.shape) != (len(rows), index.shape[1]):
         raise ValueError(f"queries of shape {queries.shape} for {len(rows)} lists and {index.shape[1]} dimensions")
     if rows.max(initial=NONE) >= len(index):
         raise ValueError(f"the lists have row {rows.max()}, the index {len(index)} rows")
 
 
-def gather(vectors: Descriptors, rows: NDArray[np.integer]) -> Floats:
-    """The vectors of `rows` (...), as (..., D) float32; zeros where the row is -1. Read in order of row."""
-    found = rows >= 0
+def gather(vectors: Vectors, rows: AnyIntegers) -> Floats:
+    """The vectors of `rows` (...), as (..., D) float32; zeros where the row is NONE. Read in order of row."""
+    found = rows != NONE
     wanted, at = np.unique(rows[found], return_inverse=True)
     gathered = np.zeros((*rows.shape, vectors.shape[1]), np.float32)
     if len(wanted):
@@ -76,8 +57,8 @@ def gather(vectors: Descriptors, rows: NDArray[np.integer]) -> Floats:
 def cosines(vectors: Floats) -> Doubles:
     """The inner products of M vectors with each other, (M, M), rounded as a search rounds: equal pairs, equal numbers.
 
-    A matrix product's last bits change with the library, the threads and the place of a pair. They matter only where
-    they decide the rounding; there the pair is summed again by itself. O(M^2 + D) memory.
+    The last bits of a matrix product change with the library, the threads and the position of a pair. They matter only
+    where they decide the rounding; there the pair is summed again by itself. O(M^2 + D) memory.
     """
     wide = np.ascontiguousarray(vectors, np.float64)
     products = wide @ wide.T
@@ -88,16 +69,11 @@ def cosines(vectors: Floats) -> Doubles:
     for start in range(0, len(rows), PAIRS):
         at = slice(start, start + PAIRS)
         products[rows[at], columns[at]] = (wide[rows[at]] * wide[columns[at]]).sum(axis=1)
-    return rounded(products)
+    return round_similarity(products)
 
 
-def rounded(values: Doubles) -> Doubles:
-    """Rounded to 6 decimals: what agrees to so many is a tie. Never -0."""
-    return values.round(DECIMALS) + 0.0
-
-
-def nearest_others(similarities: Doubles, k: int) -> Places:
-    """For each of M vectors the min(k, M - 1) others most similar to it, best first, ties by smaller place.
+def nearest_others(similarities: Doubles, k: int) -> Positions:
+    """For each of M vectors the min(k, M - 1) others most similar to it, best first, ties by smaller position.
 
     similarities: (M, M) from `cosines`. O(M^2).
     """
@@ -106,6 +82,6 @@ def nearest_others(similarities: Doubles, k: int) -> Places:
     if k < 1:
         return np.zeros((count, 0), np.int64)
     ticks = np.rint(similarities * 10.0**DECIMALS).astype(np.int64)
-    keys = np.arange(count) - ticks * count  # one number for both, similarity and place: none occurs twice
+    keys = np.arange(count) - ticks * count  # one number for both, similarity and position: none occurs twice
     np.fill_diagonal(keys, np.iinfo(np.int64).max)
     return np.sort(np.partition(keys, k - 1, axis=1)[:, :k], axis=1) % count

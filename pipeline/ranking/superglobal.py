@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from pipeline.arrays import Doubles, Floats, round_similarity
+from pipeline.ranking.evidence import DescriptorPair
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.shortlist import (
-    Descriptors,
-    Doubles,
-    Floats,
-    cosines,
-    nearest_others,
-    rerank_shortlists,
-    rounded,
-)
+from pipeline.ranking.shortlist import cosines, nearest_others, rerank_shortlists
+from pipeline.ranking.step import Step, always
+from pipeline.settings import Positive, Settings
+
+
+class SuperGlobalSettings(Settings):
+    """The step superglobal."""
+
+    first: Positive = 100  # images of a list that are re-ranked
+    neighbours: Positive = 9  # candidates that refine a candidate, and the query
+    beta: Annotated[float, Field(ge=0.0)] = 0.15  # weight of a neighbour's cosine
 
 
 def superglobal_step(
-    ranking: Ranking,
-    queries: Descriptors,
-    index: Descriptors,
-    first: int = 400,
-    neighbours: int = 9,
-    beta: float = 0.15,
+    ranking: Ranking, descriptors: DescriptorPair, settings: SuperGlobalSettings = SuperGlobalSettings()
 ) -> Ranking:
-    """The first `first` places of each list in order of `superglobal_scores`, ties by smaller row; the rest as it was.
+    """The first `first` images of each list by `superglobal_scores`, ties by smaller row; the rest follows unchanged.
 
-    queries (Q, D), index (N, D): vectors of length 1. Scores stay with their rows, as after every step.
-    Of each query O(first^2 D) time and O(first^2 + first D) memory; one query at a time.
+    Scores stay with their rows, as after every step.
+    Per query O(first^2 D) time and O(first^2 + first D) memory; one query at a time.
     """
-    compare = partial(superglobal_scores, neighbours=neighbours, beta=beta)
-    return rerank_shortlists(ranking, queries, index, first, compare)
+    compare = partial(superglobal_scores, neighbours=settings.neighbours, beta=settings.beta)
+    return rerank_shortlists(ranking, descriptors, settings.first, compare)
 
 
 def superglobal_scores(query: Floats, candidates: Floats, neighbours: int = 9, beta: float = 0.15) -> Doubles:
@@ -40,17 +41,17 @@ def superglobal_scores(query: Floats, candidates: Floats, neighbours: int = 9, b
 
     (1) Every candidate x_i becomes x'_i of `refine_candidates`. (2) s_i = <query, x'_i>. (3) The query becomes
     the elementwise maximum of the `neighbours` + 1 refined candidates of greatest s. (4) The score is the mean of s_i
-    and of <that maximum, x'_i>. As published, nothing is scaled to length 1 again on the way.
+    and of <that maximum, x'_i>. As published, nothing is L2-normalised again on the way.
 
-    query (D,), candidates (M, D), of length 1. Ties in (3) go to the smaller place.
+    query (D,), candidates (M, D), L2-normalised. Ties in (3) go to the smaller position.
     """
     if not len(candidates):
         return np.zeros(0)
     refined = refine_candidates(candidates, neighbours, beta)
     similarities = (refined * query).sum(axis=1)
-    best = np.argsort(-rounded(similarities), kind="stable")[: neighbours + 1]
+    best = np.argsort(-round_similarity(similarities), kind="stable")[: neighbours + 1]
     expanded = refined[best].max(axis=0)
-    return rounded((similarities + (refined * expanded).sum(axis=1)) / 2)
+    return round_similarity((similarities + (refined * expanded).sum(axis=1)) / 2)
 
 
 def refine_candidates(candidates: Floats, neighbours: int = 9, beta: float = 0.15) -> Doubles:
@@ -58,15 +59,28 @@ def refine_candidates(candidates: Floats, neighbours: int = 9, beta: float = 0.1
 
     Itself has weight 1, each of the `neighbours` nearest beta * max(cosine, 0). The published code lets negative
     cosines weigh, so that the sum of the weights can vanish, and takes whatever is nearest for the vector itself, which
-    beside a duplicate it need not be. Ties go to the smaller place.
+    beside a duplicate it need not be. Ties go to the smaller position.
     """
     if neighbours < 0 or not beta >= 0.0:
         raise ValueError(f"neighbours={neighbours}, beta={beta}: neither may be below 0")
     similarities, total = cosines(candidates), candidates.astype(np.float64)
     weights = np.ones(len(candidates))
     wide = total.copy()
-    for place in nearest_others(similarities, neighbours).T:  # (M,) the next nearest of every vector
-        weight = beta * np.maximum(similarities[np.arange(len(place)), place], 0.0)
-        total += weight[:, None] * wide[place]
+    for nearest in nearest_others(similarities, neighbours).T:  # (M,) the next nearest of every vector
+        weight = beta * np.maximum(similarities[np.arange(len(nearest)), nearest], 0.0)
+        total += weight[:, None] * wide[nearest]
         weights += weight
     return total / weights[:, None]
+
+
+def _apply(ranking: Ranking, settings: SuperGlobalSettings, top_k: int, descriptors: DescriptorPair) -> Ranking:
+    return superglobal_step(ranking, descriptors, settings)
+
+
+STEP = Step(
+    "superglobal",
+    "candidates refined by each other, the query by the best of them, inside a shortlist",
+    _apply,
+    always(DescriptorPair),
+    SuperGlobalSettings,
+)

@@ -1,4 +1,4 @@
-"""Landmarks by soft voting: the nearest training photographs vote, each with its similarity."""
+"""Landmarks by soft voting: the nearest train images vote, each with its similarity."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Labels = NDArray[np.int64]
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int32]
+from pipeline.arrays import DECIMALS, NO_LABEL, Doubles, Floats, Labels, Rows, round_similarity
 
-NO_LABEL = -1
-DECIMALS = 6  # totals that agree to this many decimals are ties
+VOTES_TRIED = (1, 2, 3, 5, 7, 9)  # by tuning
+WEIGHT_POWERS_TRIED = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 BLOCK_VALUES = 4 << 20  # comparisons of two neighbours' labels held at a time
 
 
 class Votes(NamedTuple):
-    """For each image a landmark and how sure the vote is.
+    """The predicted landmark of each image and its confidence.
 
-    labels: (Q,) int64, -1 = nobody voted. confidences: (Q,) float32, rounded to 6 decimals; 0 where the label is -1.
+    labels: (Q,) int64, NO_LABEL where no neighbour voted. confidences: (Q,) float32, rounded to 6 decimals; 0 where
+    there is no label.
     """
 
     labels: Labels
@@ -27,31 +26,32 @@ class Votes(NamedTuple):
 
 
 def soft_vote(similarities: NDArray[np.floating], labels: Labels, votes: int = 3, sharpness: float = 1.0) -> Votes:
-    """The landmark of each image by its `votes` nearest training photographs (Yokoo et al. 2020).
+    """The landmark of each image by its `votes` nearest train images (Yokoo et al. 2020).
 
     v(x, c) = (1 / votes) * sum of cos(x, x') over the nearest x' whose label is c. The landmark is the c of greatest v;
-    that v, in [-1, 1] for unit vectors, is the confidence. It is always divided by `votes`, so an image with fewer
-    neighbours is less sure. Ties go to the smaller label (in the published code to the nearest neighbour's).
-    sharpness: see `sharpen`; 1 is the published vote.
+    that v, in [-1, 1] for L2-normalised vectors, is the confidence. It is always divided by `votes`, so an image with
+    fewer neighbours has a lower confidence. Ties go to the smaller label (in the published code to the label of the
+    nearest neighbour). sharpness: see `sharpen`; 1 is the published vote.
 
-    similarities (Q, k), labels (Q, k), nearest first; label -1 = no neighbour or no label: no vote. Only the first
+    similarities (Q, k), labels (Q, k), nearest first; NO_LABEL = no neighbour or no label: no vote. Only the first
     `votes` columns count. O(Q votes^2) time; memory bounded.
     """
     if votes < 1:
         raise ValueError(f"votes={votes}; at least 1 is needed")
     winners, totals = add_votes(sharpen(similarities[:, :votes], sharpness), labels[:, :votes])
-    return Votes(winners, _rounded(totals / votes))
+    return Votes(winners, round_similarity(totals / votes).astype(np.float32))
 
 
 def sharpen(similarities: Floats, sharpness: float) -> Floats:
-    """The votes with more say for the nearer neighbours: their weighted mean in place of their mean, (Q, k) float32.
+    """The votes re-weighted so that nearer neighbours count more: a weighted instead of a plain mean, (Q, k) float32.
 
-    Neighbour i of k counts r_i = (s_i / s_1)^(sharpness - 1), and its vote is s_i r_i k / sum(r). 1 leaves votes as
-    they are; the greater it is, the less say a neighbour has that is farther than the nearest, so that more of them may
-    vote. Votes stay comparable between images, however near their neighbours are; powers of the cosine would not.
+    Neighbour i of k has the weight r_i = (s_i / s_1)^(sharpness - 1), and its vote is s_i r_i k / sum(r). 1 leaves the
+    votes unchanged; the greater it is, the less a neighbour counts that is farther than the nearest, so that more of
+    them may vote. Votes stay comparable between images, however near their neighbours are; powers of the cosine would
+    not.
 
     similarities: (Q, k), nearest first, 0 where there is no neighbour. A similarity below 0 counts as 0 in r; where the
-    nearest is at 0 or below, votes stay as they are. Raises ValueError for a sharpness below 1.
+    nearest is at 0 or below, the votes stay unchanged. Raises ValueError for a sharpness below 1.
     """
     if sharpness < 1.0:
         raise ValueError(f"sharpness={sharpness}; at least 1 is needed")
@@ -59,16 +59,16 @@ def sharpen(similarities: Floats, sharpness: float) -> Floats:
         return similarities
     nearest = similarities[:, :1].astype(np.float64)
     relative = np.divide(similarities.clip(0), nearest, out=np.ones(similarities.shape), where=nearest > 0)
-    say = relative ** (sharpness - 1.0)
-    return (similarities * say * (similarities.shape[1] / say.sum(axis=1, keepdims=True))).astype(np.float32)
+    weights = relative ** (sharpness - 1.0)
+    return (similarities * weights * (similarities.shape[1] / weights.sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 def vote_with_inliers(similarities: Floats, labels: Labels, weights: NDArray[np.floating], votes: int = 3) -> Votes:
-    """`soft_vote`, but the landmark is the one with the greatest sum of other weights than the similarities.
+    """`soft_vote`, but the landmark is the one with the greatest sum of weights other than the similarities.
 
-    weights (Q, k): what the neighbours' votes are worth, such as recognition.weigh_votes gives. The confidence stays
-    (1 / votes) * sum of cos over the nearest whose label won, in [-1, 1]: thresholds of confidence keep their meaning.
-    Weights that are the similarities give `soft_vote`. O(Q votes^2) time.
+    weights (Q, k): the weights of the neighbours' votes, such as recognition.weigh_votes returns. The confidence stays
+    (1 / votes) * sum of cos over the nearest whose label won, in [-1, 1], so that thresholds of confidence keep their
+    meaning. Weights equal to the similarities give `soft_vote`. O(Q votes^2) time.
     """
     if votes < 1:
         raise ValueError(f"votes={votes}; at least 1 is needed")
@@ -76,14 +76,14 @@ def vote_with_inliers(similarities: Floats, labels: Labels, weights: NDArray[np.
     winners, _ = add_votes(weights[:, :votes], near)
     agreeing = (near == winners[:, None]) & (near != NO_LABEL)
     totals = np.where(agreeing, similarities[:, :votes].astype(np.float64), 0.0).sum(axis=1).round(DECIMALS)
-    return Votes(winners, _rounded(totals / votes))
+    return Votes(winners, round_similarity(totals / votes).astype(np.float32))
 
 
-def add_votes(weights: NDArray[np.floating], labels: Labels) -> tuple[Labels, NDArray[np.float64]]:
-    """The label with the greatest sum of weights in each row, and that sum: (Q,) int64, (Q,) float64.
+def add_votes(weights: NDArray[np.floating], labels: Labels) -> tuple[Labels, Doubles]:
+    """The label with the greatest sum of weights of each image, and that sum: (Q,) int64, (Q,) float64.
 
-    weights (Q, k), labels (Q, k); label -1 has no vote. Sums are compared after rounding to 6 decimals, ties go to the
-    smaller label. A row without votes: label -1, sum 0. Weights may be negative.
+    weights (Q, k), labels (Q, k); NO_LABEL has no vote. Sums are compared after rounding to 6 decimals, ties go to the
+    smaller label. An image without votes: NO_LABEL, sum 0. Weights may be negative.
     """
     if weights.ndim != 2 or weights.shape != labels.shape:
         raise ValueError(f"weights and labels need one shape (Q, k), not {weights.shape} and {labels.shape}")
@@ -97,7 +97,7 @@ def add_votes(weights: NDArray[np.floating], labels: Labels) -> tuple[Labels, ND
 
 
 def neighbour_labels(rows: Rows, base_labels: Labels) -> Labels:
-    """The label of every neighbour, (Q, k) int64; -1 where the row is -1. base_labels: (N,) int64, by row."""
+    """The label of every neighbour, (Q, k) int64; NO_LABEL where there is none. base_labels: (N,) int64, by row."""
     if len(base_labels) == 0:
         return np.full(rows.shape, NO_LABEL, dtype=np.int64)
     labels = base_labels[rows]
@@ -105,7 +105,7 @@ def neighbour_labels(rows: Rows, base_labels: Labels) -> Labels:
     return labels
 
 
-def _winners(weights: NDArray[np.float64], labels: Labels) -> tuple[Labels, NDArray[np.float64]]:
+def _winners(weights: Doubles, labels: Labels) -> tuple[Labels, Doubles]:
     same = labels[:, :, None] == labels[:, None, :]
     sums = np.einsum("qij,qj->qi", same, weights).round(DECIMALS)  # the sum of each neighbour's label
     sums[labels == NO_LABEL] = -np.inf
@@ -113,7 +113,3 @@ def _winners(weights: NDArray[np.float64], labels: Labels) -> tuple[Labels, NDAr
     voted = np.isfinite(most)
     tied = np.where(sums == most[:, None], labels, np.iinfo(np.int64).max)
     return np.where(voted, tied.min(axis=1), NO_LABEL), np.where(voted, most, 0.0) + 0.0
-
-
-def _rounded(values: NDArray[np.float64]) -> Floats:
-    return (values.round(DECIMALS) + 0.0).astype(np.float32)

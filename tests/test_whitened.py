@@ -1,7 +1,6 @@
 """What a search reads of a split: joined, or whitened by what was fitted on train; and whole runs with whitening."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from tasks import RecordedTask
 from test_stages import ROOT, run
@@ -9,22 +8,25 @@ from test_stages import ROOT, run
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.features.ensemble import JoinedDescriptors
-from pipeline.features.searched import (
-    SHARD_ROWS,
-    name_descriptors,
-    open_descriptors,
-    open_joined,
-    write_whitened,
-    write_whitening,
-)
-from pipeline.ranking.evidence import read_evidence
+from pipeline.features.whitened import SHARD_ROWS, write_whitened, write_whitening
+from pipeline.ranking.evidence import DescriptorPair
+from pipeline.task_context import TaskContext
+from pipeline.tasks.evidence import read_evidence
+from pipeline.tasks.inputs import descriptor_references, open_descriptors, open_joined
 
 SPLITS = {"train": 60, "index": 30, "test": 7}
 
 
+class PlantedRun(TaskContext):
+    """A run whose artifacts a test writes."""
+
+    def input(self, reference):
+        return self.folder / reference.replace(":", "/")
+
+
 @pytest.fixture
 def described(tmp_path):
-    """(configuration of two models, whitened to 5 components or not; where an artifact of its planted run is)."""
+    """(a function that configures two models, whitened to so many components, and their planted run)."""
     rng = np.random.default_rng(0)
     for split, rows in SPLITS.items():
         for name, dims in (("a", 8), ("b", 4)):
@@ -37,16 +39,17 @@ def described(tmp_path):
     def configure(dims):
         return load_config(tmp_path / "two.toml", [f"search.whiten_dims={dims}"])
 
-    return configure, lambda reference: tmp_path / reference.replace(":", "/")
+    return configure, PlantedRun(tmp_path)
 
 
-def whiten_run(config, find):
-    whitening, train = find("06_build_knn/whitening"), open_joined(find, config, "train")
+def whiten_run(config, planted):
+    find = planted.input
+    whitening, train = find("06_build_knn/whitening"), open_joined(planted, config, "train")
     whitening.mkdir(parents=True)
     write_whitening(whitening, train, config.search)
     for split in SPLITS:
         write_whitened(
-            RecordedTask(find(f"06_build_knn/whitened/{split}")), whitening, open_joined(find, config, split)
+            RecordedTask(find(f"06_build_knn/whitened/{split}")), whitening, open_joined(planted, config, split)
         )
 
 
@@ -66,35 +69,31 @@ def naive_joined(find, split, models=(("a", 1.0), ("b", 0.5))):
 
 
 def test_without_whitening_the_joined_models_are_searched(described):
-    configure, find = described
+    configure, planted = described
     config = configure(0)
-    assert name_descriptors(config, "test") == ["05_extract_global/a/test", "05_extract_global/b/test"]
-    opened = open_descriptors(find, config, "test")
+    assert descriptor_references(config, "test") == ["05_extract_global/a/test", "05_extract_global/b/test"]
+    opened = open_descriptors(planted, config, "test")
     assert isinstance(opened, JoinedDescriptors)
-    np.testing.assert_allclose(opened[:], naive_joined(find, "test"), atol=1e-6)
+    np.testing.assert_allclose(opened[:], naive_joined(planted.input, "test"), atol=1e-6)
 
 
 def test_whitened_splits_and_evidence_hold_what_train_was_fitted_to(described):
-    configure, find = described
+    configure, planted = described
     config = configure(5)
-    whiten_run(config, find)
-    assert name_descriptors(config, "test") == ["06_build_knn/whitened/test"]
+    whiten_run(config, planted)
+    assert descriptor_references(config, "test") == ["06_build_knn/whitened/test"]
     for split, rows in SPLITS.items():
-        opened = open_descriptors(find, config, split)
+        opened = open_descriptors(planted, config, split)
         assert opened.shape == (rows, 5) and opened.dtype == np.float32 and isinstance(opened, np.memmap)
-        naive = naive_whitening(naive_joined(find, "train"), naive_joined(find, split), 5, 0.25)
+        naive = naive_whitening(naive_joined(planted.input, "train"), naive_joined(planted.input, split), 5, 0.25)
         np.testing.assert_allclose(opened @ opened.T, naive @ naive.T, atol=1e-5)
-    find("09_predict_landmarks").mkdir()
-    for split in ("index", "test"):
-        votes = pd.DataFrame({"labels": np.zeros(SPLITS[split], np.int64), "confidences": np.float32(0.5)})
-        votes.to_parquet(find(f"09_predict_landmarks/{split}.parquet"))
-    evidence = read_evidence(find, config, ["knn", "soft"], None)
-    assert (evidence.queries[:] == opened).all() and evidence.index.shape == (30, 5)
+    pair = read_evidence(planted, config, {DescriptorPair}).get(DescriptorPair)
+    assert (pair.queries[:] == opened).all() and pair.index.shape == (30, 5)
 
 
 def test_few_train_photographs_give_few_components_and_one_alone_is_an_error(described, tmp_path):
-    configure, find = described
-    train = open_joined(find, configure(0), "train")
+    configure, planted = described
+    train = open_joined(planted, configure(0), "train")
     write_whitening(tmp_path, JoinedDescriptors([train[:4]]), configure(5).search)
     assert np.load(tmp_path / "projection.npy").shape[1] == 3
     with pytest.raises(PipelineError, match="cannot be fitted on 1 train photographs") as caught:
@@ -103,15 +102,17 @@ def test_few_train_photographs_give_few_components_and_one_alone_is_an_error(des
 
 
 def test_an_empty_split_and_one_of_several_shards_are_whitened_in_their_order(described, tmp_path):
-    configure, find = described
+    configure, planted = described
     config = configure(3)
-    whiten_run(config, find)
-    train = open_joined(find, config, "train")[:]
+    whiten_run(config, planted)
+    train = open_joined(planted, config, "train")[:]
     many = np.tile(train, (SHARD_ROWS // len(train) + 1, 1))
-    write_whitened(RecordedTask(tmp_path / "many"), find("06_build_knn/whitening"), JoinedDescriptors([many]))
+    write_whitened(RecordedTask(tmp_path / "many"), planted.input("06_build_knn/whitening"), JoinedDescriptors([many]))
     whitened = np.load(tmp_path / "many" / "descriptors.npy")
     assert len(whitened) == len(many) > SHARD_ROWS and (whitened[-60:] == whitened[:60]).all()
-    write_whitened(RecordedTask(tmp_path / "none"), find("06_build_knn/whitening"), JoinedDescriptors([many[:0]]))
+    write_whitened(
+        RecordedTask(tmp_path / "none"), planted.input("06_build_knn/whitening"), JoinedDescriptors([many[:0]])
+    )
     assert np.load(tmp_path / "none" / "descriptors.npy").shape == (0, 3)
 
 

@@ -1,0 +1,45 @@
+"""The whitening of a run on disk, and descriptors whitened by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.arrays import Vectors
+from pipeline.errors import PipelineError
+from pipeline.features.store import Arrays, write_sharded
+from pipeline.features.whitening import Whitening, fit_whitening
+from pipeline.settings import SearchSettings
+from pipeline.task_context import TaskContext
+
+SHARD_ROWS = 8_192  # rows that a kill can cost
+
+
+def write_whitening(folder: Path, train: Vectors, settings: SearchSettings) -> Whitening:
+    """Fit the whitening on the train descriptors; also written, as mean.npy, projection.npy, explained.npy, float64.
+
+    Raises PipelineError where it cannot be fitted.
+    """
+    try:
+        whitening = fit_whitening(train, settings.whiten_dims, settings.whiten_power)
+    except ValueError as error:
+        raise PipelineError(
+            f"the whitening cannot be fitted on {len(train)} train photographs: {error}",
+            f"search.whiten_dims = {settings.whiten_dims}",
+            "set search.whiten_dims = 0 to search without, or add train photographs",
+        ) from error
+    for name, value in whitening._asdict().items():
+        np.save(folder / f"{name}.npy", value)
+    return whitening
+
+
+def write_whitened(task: TaskContext, whitening: Path, descriptors: Vectors) -> None:
+    """Write descriptors.npy, (N, dims) float32: whitened by what `write_whitening` wrote to a folder."""
+    mean, projection, explained = (np.load(whitening / f"{name}.npy") for name in Whitening._fields)
+    fitted = Whitening(mean, projection, float(explained))
+
+    def make(start: int, stop: int) -> Arrays:
+        return {"descriptors": fitted.apply(descriptors[start:stop])}
+
+    write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")

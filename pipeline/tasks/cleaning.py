@@ -1,0 +1,66 @@
+"""The tasks of stage 03 that find out which train images verify against others of their landmark.
+
+They are stages 05 to 08 for one network and the train split: descriptors, neighbours, local features, verified pairs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline import layout
+from pipeline.config import Config
+from pipeline.runner import Task
+from pipeline.task_context import TaskContext
+from pipeline.tasks.comparison import PairSelection, comparison_task
+from pipeline.tasks.extraction import Extraction, LocalSelection, global_task, local_task, threshold_task
+from pipeline.tasks.inputs import read_landmarks
+
+if TYPE_CHECKING:
+    from pipeline.arrays import Integers, Mask
+
+NEIGHBOURS, PAIRS = (layout.split_reference(name)[0] for name in (layout.CLEAN_NEIGHBOURS, layout.CLEAN_PAIRS))
+
+
+def support_tasks(config: Config) -> list[Task]:
+    """What ends with the verified pairs of train images of one landmark, by the base network."""
+    base = Extraction(layout.base_network(config.local_model), config.local_model, "train")
+    nearest = config.clean.model_dump(include={"nearest", "candidates"})
+    read = (layout.CLEAN_GLOBAL, layout.images("train"))
+    selected = LocalSelection(_choose_compared, (layout.CLEAN_NEIGHBOURS,))
+    store = layout.CLEAN_LOCAL
+    pairs = PairSelection(store, store, "train", _list_candidates, (layout.CLEAN_NEIGHBOURS,))
+    return [
+        global_task(layout.CLEAN_GLOBAL, base, config),
+        Task(NEIGHBOURS, _pick_candidates, nearest, read, saves_on_stop=True),
+        threshold_task(layout.CLEAN_THRESHOLD, base, config),
+        local_task(store, base, layout.CLEAN_THRESHOLD, selected, config),
+        comparison_task(PAIRS, pairs, config),
+    ]
+
+
+def _pick_candidates(task: TaskContext, config: Config) -> None:
+    """Write neighbours.npy, (N, candidates) int32: the nearest images of the same landmark."""
+    import numpy as np
+
+    from pipeline.device import choose_device
+    from pipeline.matching.clean_list import write_candidates
+
+    descriptors = np.load(task.input(layout.CLEAN_GLOBAL) / "descriptors.npy", mmap_mode="r")
+    write_candidates(task, descriptors, read_landmarks(task), config.clean, choose_device(config.runtime.device))
+
+
+def _choose_compared(task: TaskContext, config: Config, count: int) -> Mask:
+    """The images that have candidates or are one, (N,) bool."""
+    import numpy as np
+
+    near = np.load(task.input(layout.CLEAN_NEIGHBOURS))
+    return (near >= 0).any(axis=1) | np.isin(np.arange(count), near)
+
+
+def _list_candidates(task: TaskContext, config: Config) -> Integers:
+    """Every pair of an image and a candidate once, (P, 2)."""
+    import numpy as np
+
+    from pipeline.matching.cleaning import list_pairs
+
+    return list_pairs(np.load(task.input(layout.CLEAN_NEIGHBOURS)))
