@@ -7,28 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from pipeline.arrays import NONE, Rows
+from pipeline.arrays import NONE
+from pipeline.images.split import Split
 from pipeline.report.inline_images import make_thumbnail
 from pipeline.report.measures import JudgedRanking, JudgedStep
 
 HEIGHT_PX, QUERY_HEIGHT_PX = 104, 166
 RANKS = 9  # images of each list that are shown
 GAINS, LOSSES = 6, 2  # queries that are shown
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """Ids and files of a split, by row."""
-
-    ids: Sequence[str]
-    paths: Sequence[Path]
-
-    @classmethod
-    def of_table(cls, table: pd.DataFrame, root: Path) -> ImageFiles:
-        """The images of a split's table; root: the folder of the data."""
-        return cls(table["id"].tolist(), [root / path for path in table["path"]])
 
 
 @dataclass(frozen=True)
@@ -60,10 +47,10 @@ class ShownQuery:
     strips: Sequence[Strip]
 
 
-def show_queries(ranking: JudgedRanking, test: ImageFiles, index: ImageFiles) -> list[ShownQuery]:
+def show_queries(ranking: JudgedRanking, test: Split, index: Split) -> list[ShownQuery]:
     """The queries of `pick_queries`, at most one of each landmark."""
     # Queries with the same relevant images show the same landmark.
-    landmarks = [ranking.relevant(query).tobytes() for query in range(len(test.ids))]
+    landmarks = [ranking.relevant(query).tobytes() for query in range(len(test))]
     return [show_query(query, ranking, test, index) for query in pick_queries(ranking.steps, landmarks)]
 
 
@@ -83,25 +70,33 @@ def pick_queries(
     return _take_one_per_group(gained, groups, gains) + _take_one_per_group(lost, groups, losses)
 
 
-def show_query(query: int, ranking: JudgedRanking, test: ImageFiles, index: ImageFiles) -> ShownQuery:
+def show_query(query: int, ranking: JudgedRanking, test: Split, index: Split) -> ShownQuery:
     """A query with the first images of every step; new are images that the first step does not list at all."""
     relevant = set(ranking.relevant(query).tolist())
     listed_first = set(ranking.steps[0].rows[query].tolist())
     strips = []
     for step in ranking.steps:
-        rows = _filled(step.rows[query, :RANKS])
-        cells = [show_image(index, row, good=row in relevant, new=row not in listed_first) for row in rows]
+        rows = step.rows[query, :RANKS]
+        first = rows[rows != NONE].tolist()
+        cells = [show_image(index, row, good=row in relevant, new=row not in listed_first) for row in first]
         strips.append(Strip(step.name, f"AP {step.precisions[query]:.2f}", cells))
-    return ShownQuery(test.ids[query], make_thumbnail(test.paths[query], QUERY_HEIGHT_PX), len(relevant), strips)
+    source = make_thumbnail(path_of(test, query), QUERY_HEIGHT_PX)
+    return ShownQuery(id_of(test, query), source, len(relevant), strips)
 
 
-def show_image(files: ImageFiles, row: int, good: bool, new: bool = False) -> Cell:
+def show_image(split: Split, row: int, good: bool, new: bool = False) -> Cell:
     """A small image in its frame."""
-    return Cell(files.ids[row], make_thumbnail(files.paths[row], HEIGHT_PX), good, new)
+    return Cell(id_of(split, row), make_thumbnail(path_of(split, row), HEIGHT_PX), good, new)
 
 
-def _filled(rows: Rows) -> list[int]:
-    return rows[rows != NONE].tolist()
+def id_of(split: Split, row: int) -> str:
+    """The id of an image."""
+    return str(split.table["id"].iloc[row])
+
+
+def path_of(split: Split, row: int) -> Path:
+    """The file of an image; `Split.paths` would list those of the whole split."""
+    return split.root / str(split.table["path"].iloc[row])
 
 
 def _take_one_per_group(queries: Sequence[int], groups: Sequence[object], count: int) -> list[int]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipeline.competition.metrics import Truth
 from pipeline.features.local_store import LocalFeatures, LocalStore
 from pipeline.images.decode import Size
-from pipeline.matching.verification import verify_pair
-from pipeline.report.gallery import ImageFiles, Strip, show_image
+from pipeline.images.split import Split
+from pipeline.matching.verification import MatchOptions, verify_pair
+from pipeline.report.gallery import Strip, id_of, path_of, show_image
 from pipeline.report.inline_images import read_or_grey
 from pipeline.report.matches import Figure, MatchedImages, show_matches
 from pipeline.settings import VerifySettings
@@ -23,43 +24,34 @@ SHOWN_LANDMARKS, SHOWN_SUPPORTERS = 6, 7
 
 @dataclass(frozen=True)
 class VerifiedPairs:
-    """The verified pairs of test and index images: pairs has query, row, inliers, and the rest is what gave them.
-
-    longer_sides: (N,) px of the index images.
-    """
+    """The verified pairs of test and index images, a table of query, row and inliers, and what gave the inliers."""
 
     pairs: pd.DataFrame
     queries: LocalStore
     base: LocalStore
-    longer_sides: NDArray[np.number]
     settings: VerifySettings
 
 
-@dataclass(frozen=True)
-class Cleaning:
-    """The train images and their landmarks, (N,); support: the supporters and kept of each."""
-
-    files: ImageFiles
-    landmarks: NDArray[np.integer]
-    support: pd.DataFrame
-
-
-def show_pairs(verified: VerifiedPairs, test: ImageFiles, index: ImageFiles, truth: Truth | None) -> list[Figure]:
+def show_pairs(verified: VerifiedPairs, test: Split, index: Split, truth: Truth | None) -> list[Figure]:
     """Some of the verified pairs with their matches; with a ground truth only pairs that show one landmark.
 
     Without that limit the clearest pairs of the demo would be portraits of two strangers.
     """
     pairs = verified.pairs if truth is None else _keep_relevant(verified.pairs, truth)
+    options, longer_sides = MatchOptions.from_settings(verified.settings), index.longer_sides
     figures = []
     for query, row in pick_pairs(pairs, SHOWN_PAIRS):
-        features, other = verified.queries[query], verified.base[row]
-        matches, inliers = _match(verified, query, row)
-        images = (
-            read_or_grey(path, _size_around(shown))
-            for path, shown in ((test.paths[query], features), (index.paths[row], other))
+        first, second = verified.queries[query], verified.base[row]
+        threshold_px = verified.settings.inlier_threshold * float(longer_sides[row])
+        matches, transform = verify_pair(first, second, threshold_px, options)
+        matched = MatchedImages(
+            read_or_grey(path_of(test, query), _size_around(first)),
+            read_or_grey(path_of(index, row), _size_around(second)),
+            first.points[matches[:, 0]],
+            second.points[matches[:, 1]],
+            transform.inliers,
         )
-        matched = MatchedImages(*images, features.points[matches[:, 0]], other.points[matches[:, 1]], inliers)
-        figures.append(show_matches(matched, f"{test.ids[query]} and {index.ids[row]}"))
+        figures.append(show_matches(matched, f"{id_of(test, query)} and {id_of(index, row)}"))
     return figures
 
 
@@ -72,17 +64,17 @@ def pick_pairs(pairs: pd.DataFrame, count: int) -> list[tuple[int, int]]:
     return list(zip(chosen["query"].tolist(), chosen["row"].tolist(), strict=True))
 
 
-def show_dropped(cleaning: Cleaning) -> list[Strip]:
-    """A strip per landmark: a train image that was dropped, then images of the landmark that were kept."""
-    return [
-        Strip(
-            str(cleaning.landmarks[dropped]),
-            "",
-            [show_image(cleaning.files, dropped, good=False)]
-            + [show_image(cleaning.files, row, good=True) for row in kept],
-        )
-        for dropped, kept in pick_dropped(cleaning.landmarks, cleaning.support)
-    ]
+def show_dropped(train: Split, support: pd.DataFrame) -> list[Strip]:
+    """A strip per landmark: a train image that was dropped, then images of the landmark that were kept.
+
+    support: supporters and kept of each train image.
+    """
+    landmarks = train.table["landmark"].to_numpy()
+    strips = []
+    for dropped, kept in pick_dropped(landmarks, support):
+        cells = [show_image(train, dropped, good=False), *(show_image(train, row, good=True) for row in kept)]
+        strips.append(Strip(str(landmarks[dropped]), "", cells))
+    return strips
 
 
 def pick_dropped(landmarks: NDArray[np.integer], support: pd.DataFrame) -> list[tuple[int, list[int]]]:
@@ -97,20 +89,6 @@ def pick_dropped(landmarks: NDArray[np.integer], support: pd.DataFrame) -> list[
             best = stayed[np.argsort(-supporters[stayed], kind="stable")][:SHOWN_SUPPORTERS]
             picked.append((int(dropped[np.argmin(supporters[dropped])]), best.tolist()))
     return picked[:SHOWN_LANDMARKS]
-
-
-def _match(verified: VerifiedPairs, query: int, row: int) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
-    """The matches (m, 2) of a pair and which of them are inliers, as the stage that verified it found them."""
-    settings = verified.settings
-    matches, fit = verify_pair(
-        verified.queries[query],
-        verified.base[row],
-        settings.inlier_threshold * float(verified.longer_sides[row]),
-        min_similarity=settings.min_similarity,
-        max_ratio=settings.max_ratio if settings.max_ratio < 1.0 else None,
-        max_iterations=settings.max_iterations,
-    )
-    return matches, fit.inliers
 
 
 def _keep_relevant(pairs: pd.DataFrame, truth: Truth) -> pd.DataFrame:

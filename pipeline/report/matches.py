@@ -73,9 +73,7 @@ class Figure:
     caption: str
 
 
-def show_matches(
-    matched: MatchedImages, names: str, height_px: int = HEIGHT_PX, limit: int = SHOWN_INLIERS
-) -> Figure:
+def show_matches(matched: MatchedImages, names: str, height_px: int = HEIGHT_PX, limit: int = SHOWN_INLIERS) -> Figure:
     """The image of `draw_matches`; its caption has the names and the counts."""
     inliers = int(matched.inliers.sum())
     drawn = f", {limit} drawn" if inliers > limit else ""
@@ -112,9 +110,7 @@ def _spread_hues(count: int) -> NDArray[np.floating]:
     return 255 * cv2.cvtColor(lab[None].astype(np.float32), cv2.COLOR_LAB2RGB)[0].clip(0, 1)
 
 
-def _draw_lines(
-    canvas: Image, lines: Lines, colours: NDArray[np.floating], thickness: int, opacity: float
-) -> Image:
+def _draw_lines(canvas: Image, lines: Lines, colours: NDArray[np.floating], thickness: int, opacity: float) -> Image:
     """The canvas with lines drawn over it."""
     layer = canvas.copy()
     for start, end, colour in zip(_fixed(lines[:, 0]), _fixed(lines[:, 1]), colours.tolist(), strict=True):

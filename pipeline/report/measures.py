@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.arrays import NONE, Doubles, Integers, Rows
-from pipeline.competition.benchmark_metrics import Judgements, score_lists, trapezoid_average_precisions
+from pipeline.competition.benchmark_metrics import score_lists, trapezoid_average_precisions
 from pipeline.competition.evaluation import Part, score_queries, score_retrieval
+from pipeline.competition.junk import Judgements
 from pipeline.competition.metrics import Truth
 
 SHOWN_SETUP = "medium"  # the setup of a benchmark whose queries are shown, if the benchmark has it
@@ -83,7 +84,8 @@ def judge_by_solution(steps: Sequence[RankedStep], part: Part) -> JudgedRanking:
     readable = queries >= 0  # the others have no row: stage 01 rejected their images
     count = len(steps[0].rows)
     truth = Truth.from_pairs(queries[readable], part.truth.values[readable], count)
-    return JudgedRanking([JudgedStep(step.name, step.rows, score_queries(step.rows, part, count)) for step in steps], truth)
+    judged = [JudgedStep(step.name, step.rows, score_queries(step.rows, part, count)) for step in steps]
+    return JudgedRanking(judged, truth)
 
 
 def judge_by_setup(steps: Sequence[RankedStep], positives: Truth) -> JudgedRanking:

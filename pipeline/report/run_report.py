@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
-from pipeline.report.gallery import ImageFiles, show_queries
-from pipeline.report.local_report import Cleaning, VerifiedPairs, show_dropped, show_pairs
+from pipeline.images.split import Split
+from pipeline.report.gallery import show_queries
+from pipeline.report.local_report import VerifiedPairs, show_dropped, show_pairs
 from pipeline.report.measures import JudgedRanking
 from pipeline.report.tables import tabulate_scores, tabulate_seconds
 
@@ -21,16 +23,17 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 class Run:
     """What the report shows of a run beside its metrics; None for what the run does not have.
 
-    judged: the recipe's ranking against the ground truth; cleaning: if images were verified for it; verified: the
-    pairs of test and index.
+    judged: the recipe's ranking against the ground truth. verified: the pairs of test and index. support: supporters
+    and kept of each train image, if the cleaning verified them.
     """
 
     name: str
-    test: ImageFiles
-    index: ImageFiles
+    test: Split
+    index: Split
+    train: Split
     judged: JudgedRanking | None = None
-    cleaning: Cleaning | None = None
     verified: VerifiedPairs | None = None
+    support: pd.DataFrame | None = None
 
 
 def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
@@ -41,12 +44,12 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
     truth = run.judged.truth if run.judged else None
     return render_template(
         "report.html",
-        name=run.name,
-        photographs=metrics["photographs"],
+        title=f"Cairn: {run.name}",
+        counts={"test": len(run.test), "index": len(run.index)},
         scores=tabulate_scores(metrics),
         queries=show_queries(run.judged, run.test, run.index) if run.judged else [],
         pairs=show_pairs(run.verified, run.test, run.index, truth) if run.verified else [],
-        dropped=show_dropped(run.cleaning) if run.cleaning else [],
+        dropped=show_dropped(run.train, run.support) if run.support is not None else [],
         times=tabulate_seconds(metrics["seconds"]),
     )
 

@@ -9,14 +9,14 @@ from pipeline.competition.scoring import Scored
 from pipeline.report.measures import Measured
 
 RECOGNITION_TITLES = {"gap": "GAP", "gap_landmarks_only": "GAP, landmarks only", "top1": "top-1 accuracy"}
-RETRIEVAL_TEXT = "{queries} queries. The gain is in points of mAP@100 over the recipe's first step."
+RETRIEVAL_TEXT = "Scored queries: {queries}. The gain is in points of mAP@100 over the recipe's first step."
 RECOGNITION_TEXT = "One landmark and one confidence for every test photograph, including those without a landmark."
 BENCHMARK_TEXT = (
     "In percent, as the papers print them: mean average precision by the trapezoidal rule, and mean precision at 10. "
     "The gain is in points of mAP over the recipe's first step. Each setup is ranked separately, with its junk images "
     "removed before the first step. The photographs below are ranked in one setup."
 )
-UNLISTED_TEXT = " The lists are shorter than the index: up to {most} positives are in none of them and count as not found."
+UNLISTED_TEXT = " The lists are shorter than the index: up to {most} positives are in none, and count as not found."
 TIME_TEXT = "How long each stage took when it last ran."
 
 
