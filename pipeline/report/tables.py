@@ -13,8 +13,8 @@ RETRIEVAL_TEXT = "Scored queries: {queries}. The gain is in points of mAP@100 ov
 RECOGNITION_TEXT = "One landmark and one confidence for every test photograph, including those without a landmark."
 BENCHMARK_TEXT = (
     "In percent, as the papers print them: mean average precision by the trapezoidal rule, and mean precision at 10. "
-    "The gain is in points of mAP over the recipe's first step. Each setup is ranked separately, with its junk images "
-    "removed before the first step. The photographs below are ranked in one setup."
+    "The gain is in points of mAP over the recipe's first step. Each setup is ranked separately, without its junk. The "
+    "photographs below are ranked in one setup."
 )
 UNLISTED_TEXT = " The lists are shorter than the index: up to {most} positives are in none, and count as not found."
 TIME_TEXT = "How long each stage took when it last ran."
