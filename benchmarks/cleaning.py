@@ -1,10 +1,10 @@
-"""The cleaning of a finished run against the truth: what it removed of the wrong labels and kept of the right ones.
+"""Cleaning against the ground truth: the wrong labels that a finished run removed and the right ones that it kept.
 
     python -m benchmarks.cleaning outputs/demo data/demo
     python -m benchmarks.cleaning outputs/photos /my/photos
 
-Reads train_truth.csv (id,landmark_id; empty = no landmark), which nothing else does. Beside the list that the run made
-it prints what other thresholds would have kept of the same comparisons.
+Reads train_truth.csv (id,landmark_id; empty = no landmark), which nothing else does. Besides the list of the run, it
+prints what other thresholds would have kept, given the same verified pairs.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.competition.tables import read_clean_ids
+from pipeline.competition.train_clean import read_clean_ids
 from pipeline.matching.cleaning import count_supporters, keep_images
 
 NEIGHBOURS, INLIERS = (1, 2, 3), (12, 15, 18, 20, 22, 25, 30, 40)
 
 
 def read_right(train: pd.DataFrame, root: Path) -> np.ndarray:
-    """(N,) whether each train photograph's label is the true one."""
+    """(N,) whether each train image has its true label."""
     truth = pd.read_csv(root / "train_truth.csv", dtype=str, keep_default_na=False).set_index("id")["landmark_id"]
     return truth.reindex(train["id"]).to_numpy() == train["landmark"].astype(str).to_numpy()
 
 
-def describe(kept: np.ndarray, right: np.ndarray) -> str:
-    """The shares of wrong labels removed and of right ones kept."""
+def format_fractions(kept: np.ndarray, right: np.ndarray) -> str:
+    """The fractions of wrong labels removed and of right ones kept, as text."""
     return f"removes {(~kept)[~right].mean():6.1%} of the wrong, keeps {kept[right].mean():6.1%} of the right"
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     train = pd.read_parquet(asked.run / "01_prepare_data" / "train.parquet")
     right = read_right(train, asked.root)
     kept = train["id"].isin(read_clean_ids(asked.run / "03_clean_train_set" / "list" / "train_clean.csv")).to_numpy()
-    print(f"{(~right).sum()} wrong labels of {len(right)}; the run's list {describe(kept, right)}")
+    print(f"{(~right).sum()} wrong labels of {len(right)}; the run's list {format_fractions(kept, right)}")
 
     table = pd.read_parquet(asked.run / "03_clean_train_set" / "pairs" / "pairs.parquet")
     pairs, inliers = table[["query", "row"]].to_numpy(), table["inliers"].to_numpy()
@@ -49,7 +49,7 @@ def main() -> None:
         for least in INLIERS:
             supporters = count_supporters(pairs, inliers, len(train), least)
             chosen = keep_images(train["landmark"].to_numpy(), supporters, neighbours)
-            print(f"min_neighbours {neighbours}  min_inliers {least:3d}  {describe(chosen, right)}")
+            print(f"min_neighbours {neighbours}  min_inliers {least:3d}  {format_fractions(chosen, right)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Exact search beside faiss's flat index and other exact ways, in one process: 100,000 x 512, 1,000 queries, k 100.
+"""Exact search compared with faiss's flat index and other baselines: 100,000 x 512, 1,000 queries, k 100.
 
     python -m benchmarks.knn
     python -m benchmarks.knn --base 761757 --queries 2000 --baselines faiss
 
-Ours also settles every list in float64 and breaks ties by row; "proposing alone" shows what that costs. Rounds go
-through all ways in turn, so that a busy machine slows all of them; the best round of each counts.
+Ours also re-scores every list in float64 and breaks ties by row; "candidates only" shows what that costs. Every
+round runs each method once in one process, so that a busy machine slows all of them; the best round of each counts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from pipeline.matching import knn
+from pipeline.matching.blocks import CPU
 
 Floats = np.ndarray
 
@@ -31,7 +32,7 @@ def unit_vectors(count: int, width: int, seed: int) -> Floats:
 
 
 def by_faiss(queries: Floats, index: faiss.Index, k: int) -> np.ndarray:
-    """Rows of the k nearest by the index that faiss calls flat."""
+    """Rows of the k nearest by faiss's flat index."""
     return index.search(queries, k)[1]
 
 
@@ -59,21 +60,21 @@ def by_sklearn(queries: Floats, base: Floats, k: int) -> np.ndarray:
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(base).kneighbors(queries, return_distance=False)
 
 
-def proposing_alone(queries: Floats, base: Floats, k: int) -> np.ndarray:
-    """The first half of our search."""
-    task = knn._checked(queries, base, k, None, None, None, knn.TILE_ROWS)
-    return knn._propose(task, k + knn.SLACK + 1).rows[:, :k]
+def candidates_only(queries: Floats, base: Floats, k: int) -> np.ndarray:
+    """The first step of our search."""
+    search = knn._prepare(queries, base, k, None, CPU, knn.Tiling())
+    return knn._generate_candidates(search).rows[:, :k]
 
 
 def best_seconds(
-    ways: dict[str, Callable[[], np.ndarray]], rounds: int
+    methods: dict[str, Callable[[], np.ndarray]], rounds: int
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """The least seconds of each way over the rounds, and its rows."""
-    seconds, rows = dict.fromkeys(ways, np.inf), {}
+    """The least seconds of each method over the rounds, and its rows."""
+    seconds, rows = dict.fromkeys(methods, np.inf), {}
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            rows[name] = way()
+            rows[name] = method()
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     return seconds, rows
 
@@ -85,20 +86,20 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--baselines", nargs="*", default=["torch", "numpy", "sklearn"], help="beside faiss")
+    parser.add_argument("--baselines", nargs="*", default=["torch", "numpy", "sklearn"], help="compared besides faiss")
     asked = parser.parse_args()
 
     queries, base, k = unit_vectors(asked.queries, asked.width, 1), unit_vectors(asked.base, asked.width, 2), asked.k
     flat = faiss.IndexFlatIP(asked.width)
     flat.add(base)
-    ways: dict[str, Callable[[], np.ndarray]] = {
+    methods: dict[str, Callable[[], np.ndarray]] = {
         "faiss IndexFlatIP": partial(by_faiss, queries, flat, k),
         "ours, exact ties": lambda: knn.search_exact(queries, base, k).rows,
-        "ours, proposing alone": partial(proposing_alone, queries, base, k),
+        "ours, candidates only": partial(candidates_only, queries, base, k),
     }
     others = {"torch": by_torch, "numpy": by_numpy, "sklearn": by_sklearn}
-    ways |= {name: partial(other, queries, base, k) for name, other in others.items() if name in asked.baselines}
-    seconds, rows = best_seconds(ways, asked.rounds)
+    methods |= {name: partial(other, queries, base, k) for name, other in others.items() if name in asked.baselines}
+    seconds, rows = best_seconds(methods, asked.rounds)
     fastest = seconds["faiss IndexFlatIP"]
     print(f"{asked.queries} queries, {asked.base} x {asked.width}, k {k}, best of {asked.rounds} rounds")
     for name, taken in seconds.items():

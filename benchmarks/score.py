@@ -1,9 +1,9 @@
-"""Scoring submission files of GLDv2's size: seconds of the command, its start included, and its greatest memory.
+"""Time and peak memory of scoring submission files of GLDv2's size, the start of the command included.
 
     python -m benchmarks.score [--queries 117577] [--folder a/folder/with/400/MB]
 
-The files are made up: lists of 100 random index ids a query; one solution scores as many queries as GLDv2's does, one
-scores them all, with 30 images each; one label a query for recognition.
+The files are random: lists of 100 index ids per query, and one label per query for recognition. One retrieval solution
+scores as many queries as GLDv2's does, the other scores them all, with 30 relevant images each.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SCORED = 1_129  # queries of GLDv2's retrieval solution that are not ignored
 BLOCK = 2_048
 
 
-def invent_ids(rng: np.random.Generator, count: int) -> np.ndarray:
+def draw_ids(rng: np.random.Generator, count: int) -> np.ndarray:
     """`count` ids of 16 hexadecimal digits."""
     return np.array([f"{number:016x}" for number in rng.integers(0, 2**63, count)])
 
 
 def write_retrieval(folder: Path, queries: int, rng: np.random.Generator) -> None:
-    """Write retrieval.csv, solution_some.csv and solution_all.csv."""
-    test, index = invent_ids(rng, queries), invent_ids(rng, INDEX_IMAGES)
+    """Write retrieval.csv, and its solutions solution_some.csv and solution_all.csv."""
+    test, index = draw_ids(rng, queries), draw_ids(rng, INDEX_IMAGES)
     usage = rng.choice(["Public", "Private"], queries, p=[1 / 3, 2 / 3])
     with open(folder / "retrieval.csv", "w") as lists:
         lists.write("id,images\n")
@@ -50,12 +50,12 @@ def write_retrieval(folder: Path, queries: int, rng: np.random.Generator) -> Non
 
 
 def write_recognition(folder: Path, queries: int, rng: np.random.Generator) -> None:
-    """Write recognition.csv and solution_landmarks.csv: every seventh image shows a landmark."""
+    """Write recognition.csv and its solution solution_landmarks.csv, in which every seventh image shows a landmark."""
     labels, scores = rng.integers(0, LANDMARKS, queries), rng.random(queries)
     with open(folder / "recognition.csv", "w") as answers, open(folder / "solution_landmarks.csv", "w") as solution:
         answers.write("id,landmarks\n")
         solution.write("id,landmarks,Usage\n")
-        for number, name in enumerate(invent_ids(rng, queries)):
+        for number, name in enumerate(draw_ids(rng, queries)):
             answers.write(f"{name},{labels[number]} {scores[number]:.6f}\n")
             solution.write(
                 f"{name},{labels[number] if number % 7 == 0 else ''},{'Public' if number % 3 else 'Private'}\n"
@@ -70,7 +70,7 @@ def write_files(folder: Path, queries: int) -> None:
 
 
 def measure(folder: Path, solution: str, submission: str) -> str:
-    """What scoring these two files costs, in words."""
+    """The time and peak memory of scoring these two files, as text."""
     files = ["--solution", str(folder / solution), "--submission", str(folder / submission)]
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "pipeline.score", *files], stdout=subprocess.DEVNULL)
@@ -78,17 +78,17 @@ def measure(folder: Path, solution: str, submission: str) -> str:
     seconds = time.perf_counter() - start
     if status:
         raise SystemExit(f"scoring {submission} by {solution} failed")
-    return f"{seconds:.1f} s, {used.ru_utime:.1f} s of them its own processor time, {used.ru_maxrss / 1024:.0f} MiB"
+    return f"{seconds:.1f} s, of which {used.ru_utime:.1f} s on the processor, {used.ru_maxrss / 1024:.0f} MiB"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=117_577)
-    parser.add_argument("--folder", type=Path, help="where the files are made; they are deleted in the end")
+    parser.add_argument("--folder", type=Path, help="where the files are written; they are deleted at the end")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as made:
         folder = Path(made)
-        with start_workers(1) as pool:  # a process's greatest memory counts that of the one which started it
+        with start_workers(1) as pool:  # peak memory of a process includes that of its parent
             pool.submit(write_files, folder, asked.queries).result()
         for solution, submission in (
             ("solution_some.csv", "retrieval.csv"),

@@ -61,7 +61,7 @@ def make_world(queries: int, images: int, dims: int, seed: int = 0) -> State:
     evidence = Evidence(
         LandmarkVotes(*(soft_vote(*near) for near in train)),
         DescriptorPair(vectors["test"], vectors["index"]),
-        TrainNeighbours(*train, np.arange(len(centres))),
+        TrainNeighbours(train[0], train[1], np.arange(len(centres))),
         IndexGraph(graph),
         VerifiedPairs(pairs, LISTED),
     )

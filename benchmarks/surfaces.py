@@ -1,8 +1,8 @@
-"""Do inliers tell pairs of one surface from pairs of different landmarks? On the demo world, whose plan knows.
+"""How well inliers separate pairs that show one surface from pairs of different landmarks, on the demo world.
 
     python -m benchmarks.surfaces [--run outputs/demo]
 
-Takes the local features of a finished run (./run_all.sh), draws pairs of test and index photographs that show one side
+Takes the local features of a finished run (./run_all.sh), draws pairs of test and index images that show one side
 of one landmark, and pairs of different landmarks, and prints the area under the ROC curve of their inliers, for each
 format that descriptors can be stored in.
 """
@@ -19,16 +19,16 @@ from sklearn.metrics import roc_auc_score
 from pipeline.competition.demo.world import plan_demo_world
 from pipeline.config import load_config
 from pipeline.features.local_store import LocalFeatures, LocalStore, decode_descriptors, encode_descriptors
-from pipeline.matching.verification import verify_pairs
+from pipeline.matching.verification import MatchOptions, verify_pairs
 
 
 def recode(features: LocalFeatures, storage: str) -> LocalFeatures:
-    """The features as they come back from a storage format."""
+    """The features after storage in a format and decoding."""
     return features._replace(descriptors=decode_descriptors(encode_descriptors(features.descriptors, storage)))
 
 
 def draw_pairs(shown: pd.DataFrame, other: pd.DataFrame, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(P, 2) rows of both tables that show one side of one landmark, and as many of different landmarks."""
+    """(P, 2) rows of both tables that show the same side of one landmark, and as many of different landmarks."""
     rng = np.random.default_rng(seed)
     landmarks, views = (np.equal.outer(shown[name].to_numpy(), other[name].to_numpy()) for name in ("landmark", "view"))
     real = np.logical_and.outer(shown["landmark"].to_numpy() >= 0, other["landmark"].to_numpy() >= 0)
@@ -52,6 +52,7 @@ def main() -> None:
     pairs = np.concatenate([same, different])
     truth = np.arange(len(pairs)) < len(same)
     limits = config.verify.inlier_threshold * tables[1][["width", "height"]].max(axis=1).to_numpy()[pairs[:, 1]]
+    options = MatchOptions(config.verify.min_similarity)
     stores = [LocalStore(asked.run / "07_extract_local" / config.local_model / split) for split in ("test", "index")]
     print(f"{len(same)} pairs of one surface, {len(different)} of different landmarks")
     for storage in ("float16", "int8", "bits"):
@@ -59,7 +60,7 @@ def main() -> None:
             {row: recode(store[row], storage) for row in set(rows.tolist())}
             for store, rows in zip(stores, pairs.T, strict=True)
         )
-        inliers = verify_pairs(queries, base, pairs, limits, min_similarity=config.verify.min_similarity).inliers
+        inliers = verify_pairs(queries, base, pairs, limits, options).inliers
         print(
             f"{storage:8s} area under the ROC curve {roc_auc_score(truth, inliers):.4f}   inliers: median "
             f"{np.median(inliers[truth]):.0f} and {np.median(inliers[~truth]):.0f}, "

@@ -3,8 +3,8 @@
     python -m benchmarks.tune --config configs/demo.toml
     python -m benchmarks.tune --config configs/photos.toml data.root=/my/photos --recipe recipe --recipe knn,soft
 
-Works on what a finished run left: the lists of stage 06, the inliers of stage 08, the votes counted again for
-every setting. Nothing is written. Only settings that act after the search are tuned, so each trial takes milliseconds; what
+Works on what a finished run left: the lists of stage 06, the inliers of stage 08, the votes counted again for every
+setting. Nothing is written. Only settings that act after the search are tuned, so each trial takes milliseconds; what
 to try is in knobs.py. The private half is scored once, when everything is chosen.
 """
 

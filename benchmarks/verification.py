@@ -1,13 +1,14 @@
-"""Geometric verification beside the published loop, in one process, one thread each, over the same pairs.
+"""Geometric verification compared with the published loop in one process, one thread each, over the same pairs.
 
     OMP_NUM_THREADS=1 python -m benchmarks.verification
     OMP_NUM_THREADS=1 python -m benchmarks.verification --pairs 100 --keypoints 500
 
-The rival is the call of the published pipelines: a k-d tree over the base's descriptors, each query keypoint's nearest
-within a distance, scikit-image's RANSAC with an affine map of three points, 20 px and 1,000 iterations; an exception is 0.
-Half of the pairs share a surface: 30 % of the keypoints, their descriptors and places noisy. Descriptors gather round
-words, as features of buildings do, so that keypoints of different things are often within the distance as well.
-Rounds go through both in turn, so that a busy machine slows both; the best round of each counts.
+The baseline does what the published pipelines do: a k-d tree over the base's descriptors, each query keypoint's nearest
+within a distance, scikit-image's RANSAC with an affine map of three points, 20 px and 1,000 iterations. An exception
+counts as 0 inliers. Half of the pairs share a surface: 30 % of the keypoints, with noisy descriptors and locations.
+Descriptors are clustered around visual words, as features of buildings are, so that keypoints of different objects are
+often within the distance as well.
+Every round runs both once, so that a busy machine slows both; the best round of each counts.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from skimage.transform import AffineTransform
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
-from pipeline.matching.verification import verify_pair, verify_pairs
+from pipeline.matching.verification import MatchOptions, verify_pair, verify_pairs
 
 WIDTH = 128
 SIZE_PX = (1024, 768)
-MAX_DISTANCE = 0.9  # between descriptors of length 1 …
+MAX_DISTANCE = 0.9  # between L2-normalised descriptors …
 MIN_SIMILARITY = 1 - MAX_DISTANCE**2 / 2  # … is this inner product
-MAX_RESIDUAL_PX = 20.0
-TRIALS = 1000
+THRESHOLD_PX = 20.0
+MAX_ITERATIONS = 1000
+OPTIONS = MatchOptions(MIN_SIMILARITY, max_iterations=MAX_ITERATIONS)
 WORDS = 300
 WORD_SHARE = 0.55  # the mean inner product of two keypoints of a word: the nearest of a few is about at the limit
 MATCH_SIMILARITY = 0.8  # the mean inner product of two views of a keypoint
@@ -45,7 +47,7 @@ Rows = np.ndarray
 
 
 class Pair(NamedTuple):
-    """Two photographs; partners (M,): the base keypoint that shows what the query keypoint shows, -1 = none."""
+    """Two images; partners (M,): the base keypoint that shows the same as each query keypoint, -1 = none."""
 
     query: LocalFeatures
     base: LocalFeatures
@@ -66,18 +68,18 @@ def noisy(directions: Rows, similarity: float, rng: np.random.Generator) -> Rows
 
 
 def view(rng: np.random.Generator) -> Rows:
-    """A random affine map (2, 3) about the middle of the photograph: a camera somewhere else."""
-    turn, bend = (
+    """A random affine map (2, 3) about the centre of the image: another camera position."""
+    turn, axes = (
         np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in rng.uniform([-0.3, 0], [0.3, np.pi])
     )
-    stretch = np.sqrt(rng.uniform(1, 1.8))
-    linear = 2 ** rng.uniform(-0.7, 0.7) * turn @ bend @ np.diag([stretch, 1 / stretch]) @ bend.T
-    middle = np.array(SIZE_PX) / 2
-    return np.column_stack([linear, middle - linear @ middle + rng.uniform(-80, 80, 2)])
+    root = np.sqrt(rng.uniform(1, 1.8))  # of the anisotropy
+    linear = 2 ** rng.uniform(-0.7, 0.7) * turn @ axes @ np.diag([root, 1 / root]) @ axes.T
+    centre = np.array(SIZE_PX) / 2
+    return np.column_stack([linear, centre - linear @ centre + rng.uniform(-80, 80, 2)])
 
 
 def make_pair(words: Rows, keypoints: int, share: float, seed: int) -> Pair:
-    """Two photographs of which the given share of keypoints shows one surface."""
+    """Two images of which the given share of keypoints shows one surface."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(0, SIZE_PX, (2, keypoints, 2))
     vectors = [noisy(words[rng.integers(0, len(words), keypoints)], np.sqrt(WORD_SHARE), rng) for _ in range(2)]
@@ -104,16 +106,16 @@ def by_published_loop(query: LocalFeatures, base: LocalFeatures) -> Found:
     try:
         _, inliers = ransac(
             (query.points[matches[:, 0]], base.points[matches[:, 1]]),
-            AffineTransform, min_samples=3, residual_threshold=MAX_RESIDUAL_PX, max_trials=TRIALS, rng=0,
+            AffineTransform, min_samples=3, residual_threshold=THRESHOLD_PX, max_trials=MAX_ITERATIONS, rng=0,
         )  # fmt: skip
-    except Exception:  # as published: whatever goes wrong, the pair has no inliers
+    except Exception:  # as published: a pair that fails has no inliers
         inliers = None
     return Found(matches[inliers] if inliers is not None else matches[:0])
 
 
 def by_ours(query: LocalFeatures, base: LocalFeatures) -> Found:
     """Ours, one pair in detail."""
-    matches, affine = verify_pair(query, base, MAX_RESIDUAL_PX, min_similarity=MIN_SIMILARITY, max_iterations=TRIALS)
+    matches, affine = verify_pair(query, base, THRESHOLD_PX, OPTIONS)
     return Found(matches[affine.inliers])
 
 
@@ -121,34 +123,33 @@ def count_ours(pairs: list[Pair]) -> None:
     """Ours, all pairs by one call."""
     rows = np.arange(len(pairs))[:, None].repeat(2, axis=1)
     queries, base = [pair.query for pair in pairs], [pair.base for pair in pairs]
-    limits = np.full(len(pairs), MAX_RESIDUAL_PX)
-    verify_pairs(queries, base, rows, limits, min_similarity=MIN_SIMILARITY, max_iterations=TRIALS, threads=1)
+    verify_pairs(queries, base, rows, np.full(len(pairs), THRESHOLD_PX), OPTIONS, threads=1)
 
 
-def best_seconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The least seconds of each way over the rounds."""
-    seconds = dict.fromkeys(ways, np.inf)
+def best_seconds(methods: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least seconds of each method over the rounds."""
+    seconds = dict.fromkeys(methods, np.inf)
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            way()
+            method()
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     return seconds
 
 
 def recall(pair: Pair, found: Found) -> float:
-    """The share of the planted matches that are among the inliers."""
+    """The fraction of the planted matches that are among the inliers."""
     true = pair.partners[found.inliers[:, 0]] == found.inliers[:, 1]
     return true.sum() / (pair.partners >= 0).sum()
 
 
 def milliseconds_of_steps(pairs: list[Pair], rounds: int) -> tuple[float, float]:
-    """Of ours: milliseconds a pair for the matching and for the fitting."""
+    """Milliseconds per pair that ours takes to match and to fit."""
     matches = [match_mutual(query.descriptors, base.descriptors, MIN_SIMILARITY) for query, base, _ in pairs]
 
     def fit() -> None:
         for pair, rows in zip(pairs, matches, strict=True):
-            fit_affine(pair.query.points[rows[:, 0]], pair.base.points[rows[:, 1]], MAX_RESIDUAL_PX, TRIALS)
+            fit_affine(pair.query.points[rows[:, 0]], pair.base.points[rows[:, 1]], THRESHOLD_PX, MAX_ITERATIONS)
 
     def match() -> None:
         for query, base, _ in pairs:
@@ -160,9 +161,9 @@ def milliseconds_of_steps(pairs: list[Pair], rounds: int) -> tuple[float, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=40, help="of which every other one shares a surface")
+    parser.add_argument("--pairs", type=int, default=40, help="every other one shares a surface")
     parser.add_argument("--keypoints", type=int, default=1_000)
-    parser.add_argument("--share", type=float, default=0.3, help="of the keypoints that are on the surface")
+    parser.add_argument("--share", type=float, default=0.3, help="fraction of the keypoints on the surface")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -172,7 +173,7 @@ def main() -> None:
     words = noisy(np.zeros((WORDS, WIDTH)), 0.0, np.random.default_rng(0))
     pairs = [make_pair(words, asked.keypoints, asked.share * (n % 2), n) for n in range(asked.pairs)]
     apart, together = pairs[::2], pairs[1::2]
-    rivals = {"published loop": by_published_loop, "ours": by_ours}
+    methods = {"published loop": by_published_loop, "ours": by_ours}
     seconds = best_seconds(
         {
             "published loop": lambda: [by_published_loop(pair.query, pair.base) for pair in pairs],
@@ -181,18 +182,18 @@ def main() -> None:
         asked.rounds,
     )
     print(f"{len(pairs)} pairs, {asked.keypoints} keypoints x {WIDTH}, one thread, best of {asked.rounds} rounds")
-    for name, way in rivals.items():
-        recalls = [recall(pair, way(pair.query, pair.base)) for pair in together]
-        false = [len(way(pair.query, pair.base).inliers) for pair in apart]
+    for name, method in methods.items():
+        recalls = [recall(pair, method(pair.query, pair.base)) for pair in together]
+        false = [len(method(pair.query, pair.base).inliers) for pair in apart]
         print(
             f"{name:16s} {len(pairs) / seconds[name]:8.2f} pairs/s  "
             f"{seconds['published loop'] / seconds[name]:6.1f} x the published loop  "
             f"recall {np.mean(recalls):.4f}, least {np.min(recalls):.4f}  "
-            f"inliers where nothing is shared: mean {np.mean(false):.1f}, most {np.max(false)}"
+            f"inliers of pairs that share nothing: mean {np.mean(false):.1f}, most {np.max(false)}"
         )
     for name, some in {"sharing a surface": together, "sharing nothing": apart}.items():
         match, fit = milliseconds_of_steps(some, asked.rounds)
-        print(f"ours, pairs {name:18s} {match:.2f} ms a pair to match, {fit:.2f} ms to fit")
+        print(f"ours, pairs {name:18s} {match:.2f} ms per pair to match, {fit:.2f} ms to fit")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Array types and the rounding that all rooms share.
+"""Array types, and the operations on arrays that several rooms share.
 
 A *row* is the number of an image in its split's table, from 0; a *position* is a place in a list, from 0.
 """
@@ -35,12 +35,12 @@ class Vectors(Protocol):
     def __getitem__(self, rows: Any, /) -> NDArray[Any]: ...
 
 
+def close_gaps(lists: NDArray[Any], removed: Mask, fill: float) -> NDArray[Any]:
+    """The lists (Q, K) without the values where `removed` (Q, K) holds: later ones move up, `fill` pads the end."""
+    order = np.argsort(removed, axis=1, kind="stable")
+    return np.take_along_axis(np.where(removed, np.asarray(fill, lists.dtype), lists), order, axis=1)
+
+
 def round_similarity(values: NDArray[np.floating]) -> Doubles:
     """The values as float64, rounded to 6 decimals and never -0: what agrees to so many decimals is a tie."""
     return np.asarray(values, np.float64).round(DECIMALS) + 0.0
-
-
-def close_gaps(values: NDArray[Any], gone: Mask, fill: float) -> NDArray[Any]:
-    """The values (Q, K) without the positions `gone` (Q, K); later values move up, `fill` stands at the end."""
-    order = np.argsort(gone, axis=1, kind="stable")
-    return np.take_along_axis(np.where(gone, np.asarray(fill, values.dtype), values), order, axis=1)

@@ -1,8 +1,8 @@
 """Artifacts: directories with a manifest, fresh by content, resumable, published by renaming.
 
-    outputs/demo/06_build_knn/            published: data files + manifest.json (written last)
-    outputs/demo/06_build_knn.partial/    being made: key.json is its cache key; scratch/ is not published
-    outputs/demo/06_build_knn.old/        the one before, for the instant between two renames
+    outputs/demo/<stage>/            published: data files + manifest.json (written last)
+    outputs/demo/<stage>.partial/    being made: key.json is its cache key; scratch/ is not published
+    outputs/demo/<stage>.old/        the one before, for the instant between two renames
 
 After a kill at any instant the published folder is the old artifact or the new one, or `recover` makes it so.
 """

@@ -1,4 +1,4 @@
-"""The names that settings choose from: heads, poolings, augmentations; one line per entry.
+"""The names that settings choose from (heads, poolings, augmentations), and the competition's limit on a list.
 
 The settings are checked against these lists without loading torch. The implementations stand in network/heads.py,
 network/pooling.py and images/augment.py, and a test holds the two to each other.
@@ -24,3 +24,4 @@ HEADS: dict[str, HeadTraits] = {
 }
 POOLINGS = ("gem", "spoc", "mac", "rmac")
 AUGMENTATIONS = ("none", "soft", "middle")
+LIST_LENGTH = 100  # images that Google Landmarks v2 accepts and scores per query

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.competition.metrics import LIST_LENGTH
+from pipeline.catalogue import LIST_LENGTH
 from pipeline.errors import PipelineError
 from pipeline.ranking.evidence import IndexGraph, VerifiedPairs
 from pipeline.ranking.recipe import RerankSettings

@@ -1,8 +1,8 @@
-"""Scores a submission file against a solution file: python -m pipeline.score --solution … --submission …
+"""Score a submission file by a solution file: python -m pipeline.score --solution … --submission …
 
-Any CSV of retrieval (id,images) or recognition (id,landmarks), plain or gzip, against the solutions of Google Landmarks
-v2 (…_solution_v1, …_solution_v2.1) or others of that format. The one command in the library, because it needs no run,
-no configuration and no stage; the work is done in competition/scoring.py.
+The files are CSVs of retrieval (id,images) or recognition (id,landmarks), plain or gzip; the solutions are those of
+Google Landmarks v2 (…_solution_v1, …_solution_v2.1) or others of that format. It is the only command in the library,
+because it needs no run, no configuration and no stage; competition/scoring.py does the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.report.score_table import describe_score
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0 done, 2 a wrong file or command."""
+    """Print the scores and return the exit code: 0 for success, 2 for a wrong file or command."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.score", description="Score a submission file.")
     parser.add_argument("--solution", type=Path, required=True, help="id,images,Usage or id,landmarks,Usage")
     parser.add_argument("--submission", type=Path, required=True, help="id,images or id,landmarks; .csv or .csv.gz")

@@ -21,6 +21,7 @@ Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # 32: the stride o
 TemplateName = Literal["SS", "SS2", "S", "S2", "SM2", "M", "M2", "L", "L2"]  # sizes in images/batches.py
 Template = TemplateName | Annotated[list[tuple[Side, Side]], Field(min_length=1)]
 Scale = Annotated[float, Field(gt=0.0, le=4.0)]
+SPLITS = ("train", "index", "test")  # of every data set
 Precision = Literal["auto", "float32", "bfloat16"]
 NON_LANDMARK = "non_landmark"  # the optional split of images known to show no landmark
 BENCHMARKS = ("revisited", "holidays")  # sources that are graded per query and image, without submissions

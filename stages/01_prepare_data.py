@@ -46,9 +46,9 @@ def prepare(task: TaskContext, config: Config) -> None:
     """Write a table a split (train.parquet …), train_clean.csv, landmarks.csv, rejected.csv; judgements, if any."""
     import pandas as pd
 
-    from pipeline.competition.benchmark import write_kept_judgements
+    from pipeline.competition.judgement_table import write_kept_judgements
     from pipeline.competition.sources import read_source
-    from pipeline.competition.tables import write_clean_list
+    from pipeline.competition.train_clean import write_clean_list
     from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
 
     settings, root, names = config.data, config.data.root.absolute(), config.splits

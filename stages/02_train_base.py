@@ -1,4 +1,4 @@
-"""Stage 02: the networks of phase 1, trained on the whole train set with its label noise, or copied from another run."""
+"""Stage 02: the networks of phase 1, trained on the whole, noisy train set, or copied from another run."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pipeline import layout
-from pipeline.competition.tables import has_clean_list
+from pipeline.competition.train_clean import has_clean_list
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Stage, Task, main

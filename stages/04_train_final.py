@@ -39,7 +39,7 @@ def train_final(task: TaskContext, config: Config, name: str) -> None:
     """Write weights.safetensors, network.json and history.csv."""
     from dataclasses import replace
 
-    from pipeline.competition.tables import read_clean_ids
+    from pipeline.competition.train_clean import read_clean_ids
     from pipeline.device import choose_device
     from pipeline.network.checkpoint import load_network
     from pipeline.network.training import TrainingSetup, train_and_save

@@ -1,4 +1,4 @@
-"""A task context outside a run, for library functions that work in shards."""
+"""Task contexts outside a run, for library functions that work in shards or train."""
 
 import contextlib
 
@@ -18,3 +18,15 @@ class RecordedTask(TaskContext):
 
     def update(self, count):
         self.told.append(count)
+
+
+class TrainingTask(TaskContext):
+    """A context that calls on_step(step, steps, loss, learning_rate), and whose user may ask to stop at once."""
+
+    def __init__(self, folder, on_step=lambda *_: None, stop=False, workers=0):
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, workers=workers, stop_asked=lambda: stop)
+        self.on_step = on_step
+
+    def training_progress(self):
+        return contextlib.nullcontext(self.on_step)

@@ -33,8 +33,8 @@ def imported(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            names |= whole if len(node.module.split(".")) == 1 or (PIPELINE / Path(*node.module.split(".")[1:])).is_dir() else {node.module}  # fmt: skip
+            is_package = PIPELINE.joinpath(*node.module.split(".")[1:]).is_dir()
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if is_package else {node.module}
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names if alias.name.split(".")[0] == "pipeline"}
     return {name.removeprefix("pipeline.") for name in names}

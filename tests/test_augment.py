@@ -1,4 +1,4 @@
-"""Augmentation depends on (seed, epoch, row) alone."""
+"""Augmentation depends only on (seed, epoch, row)."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ IMAGE = cv2.resize(np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=n
 
 
 @pytest.mark.parametrize("preset", AUGMENTATIONS)
-def test_size_and_type_stay(preset):
+def test_augmentation_keeps_size_and_type(preset):
     changed = Augmenter(preset, 1)(IMAGE, 0, 0)
     assert changed.shape == IMAGE.shape and changed.dtype == np.uint8
 
@@ -20,7 +20,7 @@ def test_none_changes_nothing():
 
 
 @pytest.mark.parametrize("preset", ["soft", "middle"])
-def test_the_same_seed_epoch_and_row_give_the_same_picture_in_any_order(preset):
+def test_the_same_seed_epoch_and_row_give_the_same_image_in_any_order(preset):
     keys = [(epoch, row) for epoch in range(2) for row in range(5)]
     forwards, backwards = Augmenter(preset, 7), Augmenter(preset, 7)
     first = {key: forwards(IMAGE, *key) for key in keys}
@@ -30,12 +30,12 @@ def test_the_same_seed_epoch_and_row_give_the_same_picture_in_any_order(preset):
 
 @pytest.mark.parametrize("preset", ["soft", "middle"])
 @pytest.mark.parametrize("other", [(8, 0, 0), (7, 1, 0), (7, 0, 1)])
-def test_another_seed_epoch_or_row_gives_another_picture(preset, other):
+def test_another_seed_epoch_or_row_gives_another_image(preset, other):
     seed, epoch, row = other
     assert (Augmenter(preset, 7)(IMAGE, 0, 0) != Augmenter(preset, seed)(IMAGE, epoch, row)).any()
 
 
-def test_brightness_does_not_follow_the_crop():
+def test_brightness_is_independent_of_the_crop():
     grey = np.full((64, 64, 3), 128, np.uint8)
     cropped, brightness = [], []
     augment = Augmenter("soft", 3)
@@ -48,5 +48,5 @@ def test_brightness_does_not_follow_the_crop():
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="'hard' is none of none, soft, middle"):
+    with pytest.raises(ValueError, match="'hard' is not one of none, soft, middle"):
         Augmenter("hard", 0)

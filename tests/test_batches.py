@@ -11,7 +11,7 @@ from pipeline.images.augment import Augmenter
 from pipeline.images.batches import (
     TEMPLATES,
     PlannedBatch,
-    assign_groups,
+    assign_buckets,
     load_batches,
     plan_evaluation,
     plan_training_epoch,
@@ -51,22 +51,22 @@ def test_an_unknown_template_and_an_odd_size_are_refused_with_advice():
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_shapes_that_cameras_make_go_where_the_published_bins_send_them(name):
+def test_the_shapes_that_cameras_make_go_to_the_buckets_of_the_published_thresholds(name):
     sizes = TEMPLATES[name]
     bins = [0.67, 0.77, 1.33, 1.5] if len(sizes) == 5 else [0.77, 1.33]
     common = np.array([9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3 + 1e-6, 3 / 2 + 1e-6, 16 / 9])
-    assert assign_groups(common, sizes).tolist() == np.digitize(common, bins).tolist()
+    assert assign_buckets(common, sizes).tolist() == np.digitize(common, bins).tolist()
 
 
-def test_no_photographs_have_no_groups_and_no_batches():
-    assert len(assign_groups(np.zeros(0), SIZES)) == 0
+def test_no_images_have_no_buckets_and_no_batches():
+    assert len(assign_buckets(np.zeros(0), SIZES)) == 0
     assert plan_training_epoch(np.zeros(0), SIZES, 4, 0, 0) == []
     assert plan_evaluation(np.zeros(0), SIZES, 4) == []
 
 
 @given(st.lists(st.floats(0.2, 5.0), max_size=60), st.integers(2, 9), st.integers(0, 5), st.integers(0, 3))
 @settings(deadline=None)
-def test_an_epoch_has_every_photograph_once_in_full_batches_but_one(ratios, batch_size, seed, epoch):
+def test_an_epoch_has_every_image_once_and_at_most_one_batch_that_is_not_full(ratios, batch_size, seed, epoch):
     plan = plan_training_epoch(np.array(ratios), SIZES, batch_size, seed, epoch)
     rows = np.concatenate([batch.rows for batch in plan]) if plan else np.zeros(0)
     assert sorted(rows) == list(range(len(ratios)))
@@ -80,7 +80,7 @@ def test_the_number_of_steps_is_the_same_in_every_epoch():
     assert len({len(plan_training_epoch(ratios, SIZES, 8, 1, epoch)) for epoch in range(20)}) == 1
 
 
-def test_the_order_comes_from_seed_and_epoch_alone():
+def test_the_order_depends_only_on_seed_and_epoch():
     ratios = np.random.default_rng(0).uniform(0.5, 2.0, 50)
 
     def order(seed, epoch):
@@ -90,17 +90,17 @@ def test_the_order_comes_from_seed_and_epoch_alone():
     assert order(1, 2) != order(1, 3) and order(1, 2) != order(2, 2)
 
 
-def test_photographs_stay_in_their_group_but_for_its_rest():
+def test_images_stay_in_their_bucket_except_for_its_leftovers():
     ratios = np.repeat([0.66, 1.0, 1.5], [21, 34, 13])
-    groups = assign_groups(ratios, SIZES)
+    buckets = assign_buckets(ratios, SIZES)
     moved = sum(
-        int((groups[batch.rows] != SIZES.index(batch.size)).sum())
+        int((buckets[batch.rows] != SIZES.index(batch.size)).sum())
         for batch in plan_training_epoch(ratios, SIZES, 8, 0, 0)
     )
     assert moved == 21 % 8 + (21 % 8 + 34) % 8
 
 
-def test_evaluation_goes_group_by_group_in_row_order():
+def test_evaluation_goes_bucket_by_bucket_in_row_order():
     plan = plan_evaluation(np.array([1.5, 1.0, 0.6, 1.0, 1.0]), SIZES, 2)
     assert [(batch.rows.tolist(), batch.size) for batch in plan] == [
         ([2], (96, 64)),
@@ -132,7 +132,7 @@ def test_evaluation_batches_are_not_augmented(paths):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_gone_bad_is_named_with_exit_code_3(paths, workers):
+def test_a_file_that_has_become_unreadable_is_named_with_exit_code_3(paths, workers):
     paths[7].write_text("not a photograph")
     with pytest.raises(PipelineError, match=r"photo7\.jpg") as caught:
         list(load_batches(paths, plan_evaluation(np.ones(len(paths)), SIZES, 4), workers=workers))

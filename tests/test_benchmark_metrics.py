@@ -5,15 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.competition.benchmark_metrics import (
-    BLOCK_VALUES,
-    Judgements,
-    mark_junk,
-    precisions_at,
-    remove_junk,
-    score_lists,
-    trapezoid_average_precisions,
-)
+from pipeline.competition.benchmark_metrics import precisions_at, score_lists, trapezoid_average_precisions
+from pipeline.competition.junk import BLOCK_VALUES, Judgements, mark_junk, remove_junk
 from pipeline.competition.metrics import Truth
 
 
@@ -39,12 +32,12 @@ def naive_means(rows: np.ndarray, positives: list[set[int]], junk: list[set[int]
     return {name: math.fsum(one[name] for one in each) / len(each) for name in each[0]}
 
 
-def draw(rng: np.random.Generator, queries: int, images: int, places: int):
-    """Rankings of `places` of `images`, -1 behind them where they are more, with random positives and junk."""
-    rows = np.full((queries, places), -1, np.int32)
+def draw(rng: np.random.Generator, queries: int, images: int, length: int):
+    """Lists of `length` of `images`, padded with -1 where there are fewer, with random positives and junk."""
+    rows = np.full((queries, length), -1, np.int32)
     positives, junk = [], []
     for row in rows:
-        order = rng.permutation(images)[:places]
+        order = rng.permutation(images)[:length]
         row[: len(order)] = order
         kinds = rng.choice(3, images, p=rng.dirichlet([1, 1, 2]))
         positives.append(set(np.flatnonzero(kinds == 0).tolist()))
@@ -78,7 +71,7 @@ def test_the_worked_example_of_the_published_protocol():
     assert [precisions_at(rows, positives, k)[0] for k in (1, 5, 10)] == [1.0, 2 / 5, 3 / 6]
 
 
-def test_junk_counts_neither_as_right_nor_as_wrong():
+def test_junk_counts_neither_as_a_hit_nor_as_a_miss():
     rows = np.array([[9, 0, 8, 1, 2, 7, 3, 4, 5]], np.int32)  # junk 9, 8, 7 in between: the worked example again
     judged = Judgements(Truth.from_lists([[0, 2, 5]]), Truth.from_lists([[7, 8, 9]]))
     assert remove_junk(rows, judged.junk).tolist() == [[0, 1, 2, 3, 4, 5, -1, -1, -1]]
@@ -97,7 +90,7 @@ def test_a_query_without_positives_is_left_out_of_the_mean_and_all_without_are_a
         score_lists(rows, Judgements(Truth.from_lists([[], []]), judged.junk))
 
 
-def test_a_query_behind_the_lists_has_found_nothing():
+def test_a_query_after_the_last_list_has_found_nothing():
     judged = Judgements(Truth.from_lists([[0], [1]]), Truth.from_lists([[], []]))
     assert score_lists(np.array([[0, 1]], np.int32), judged)["map"] == 0.5
 
@@ -108,7 +101,7 @@ def test_junk_of_fewer_queries_than_lists_is_refused():
 
 
 def test_long_lists_are_marked_block_by_block():
-    places = BLOCK_VALUES // 2 + 1
-    rows = np.tile(np.arange(places, dtype=np.int32), (2, 1))
-    marked = mark_junk(rows, Truth.from_lists([[3], [0, places - 1]]))
-    assert [np.flatnonzero(row).tolist() for row in marked] == [[3], [0, places - 1]]
+    length = BLOCK_VALUES // 2 + 1
+    rows = np.tile(np.arange(length, dtype=np.int32), (2, 1))
+    marked = mark_junk(rows, Truth.from_lists([[3], [0, length - 1]]))
+    assert [np.flatnonzero(row).tolist() for row in marked] == [[3], [0, length - 1]]

@@ -1,24 +1,25 @@
 """Networks and states on disk: equal bytes, refusals that name both sides, a kill that costs nothing."""
 
 import json
-from typing import get_args
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+from pipeline.catalogue import HEADS, POOLINGS
 from pipeline.errors import PipelineError
 from pipeline.network.checkpoint import (
     DESCRIPTION,
     WEIGHTS,
+    copy_checkpoint,
     load_network,
     load_training_state,
     save_network,
     save_training_state,
 )
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.settings import HAVE_MARGIN, HeadName, ModelSettings, PhaseSettings
+from pipeline.settings import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="none", dims=16)
 SMALL = ModelSettings(backbone="resnet18", weights="none", dims=16, local=False)
@@ -27,7 +28,7 @@ IDS = np.array([3, 7, 100, 203_093])
 
 @pytest.fixture(scope="module")
 def network():
-    return build_landmark_network(build_embedding(MODEL, 1), PhaseSettings(margin=0.2), IDS, 1, local=True)
+    return build_landmark_network(build_embedding(MODEL, 1), PhaseSettings(margin=0.2), IDS, 1)
 
 
 @pytest.fixture
@@ -48,12 +49,15 @@ def test_a_network_comes_back_as_it_was_saved(folder, network):
 COUNTS = np.array([1, 16, 81, 256])
 
 
+WITH_MARGIN = [name for name, traits in HEADS.items() if traits.margin]
+
+
 @pytest.mark.parametrize(
-    ("head", "min_margin"), [(head, None) for head in get_args(HeadName)] + [(head, 0.1) for head in HAVE_MARGIN]
+    ("head", "min_margin"), [(head, None) for head in HEADS] + [(head, 0.1) for head in WITH_MARGIN]
 )
 def test_every_head_comes_back_with_its_scale_and_its_margins(tmp_path, head, min_margin):
     phase = PhaseSettings(head=head, min_margin=min_margin, sub_centres=2, scale=20.0)
-    network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, counts=COUNTS)
+    network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, local=False, counts=COUNTS)
     descriptors, targets = torch.randn(5, 16), torch.tensor([0, 1, 2, 3, 3])
     network.head(descriptors, targets)  # the scale of adacos moves
     network.eval()
@@ -68,16 +72,16 @@ def test_every_head_comes_back_with_its_scale_and_its_margins(tmp_path, head, mi
 
 def test_margins_by_landmark_need_the_photographs_of_each():
     phase = PhaseSettings(min_margin=0.05, margin=0.5)
-    network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, counts=COUNTS)
+    network = build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, local=False, counts=COUNTS)
     assert network.head.margin.tolist() == pytest.approx([0.5, 0.05 + 0.45 / 3, 0.05 + 0.45 / 9, 0.05])
     with pytest.raises(ValueError, match="number of photographs"):
-        build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1)
+        build_landmark_network(build_embedding(SMALL, 1), phase, IDS, 1, local=False)
 
 
-@pytest.mark.parametrize("pooling", get_args(ModelSettings.model_fields["pooling"].annotation))
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_network_with_any_pooling_comes_back(tmp_path, pooling):
     model = SMALL.model_copy(update={"pooling": pooling})
-    network = build_landmark_network(build_embedding(model, 1), PhaseSettings(), IDS, 1).eval()
+    network = build_landmark_network(build_embedding(model, 1), PhaseSettings(), IDS, 1, local=False).eval()
     save_network(tmp_path, network)
     images = torch.rand(2, 3, 64, 96) * 255.0
     assert torch.equal(load_network(tmp_path, model)(images), network(images))
@@ -119,6 +123,16 @@ def test_a_future_format_a_damaged_and_a_missing_description_are_refused(folder,
         load_network(folder)
     with pytest.raises(PipelineError, match="there is no network"):
         load_network(tmp_path / "elsewhere")
+
+
+def test_a_copied_checkpoint_has_the_same_bytes_and_another_architecture_is_not_copied(folder, tmp_path):
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(PipelineError, match="dims is 16, the settings say 32"):
+        copy_checkpoint(folder, tmp_path / "copy", MODEL.model_copy(update={"dims": 32}))
+    assert list((tmp_path / "copy").iterdir()) == []
+    copy_checkpoint(folder, tmp_path / "copy", MODEL)
+    for name in (WEIGHTS, DESCRIPTION):
+        assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_weights_in_a_pickle_are_refused(folder, network):
@@ -163,15 +177,18 @@ def test_states_that_cannot_be_trusted_are_refused(tmp_path, network):
         load_training_state(path)
 
 
-def test_a_new_head_takes_over_the_landmarks_that_both_phases_know(network):
+def test_a_new_network_starts_from_the_landmarks_that_both_phases_know(network):
     ids = np.array([7, 50, 203_093])
-    later = build_landmark_network(network.embedding, PhaseSettings(), ids, 2, start=network)
+    later = build_landmark_network(network.embedding, PhaseSettings(), ids, 2)
+    later.warm_start_from(network)
     assert torch.equal(later.head.weight[0], network.head.weight[1])
     assert torch.equal(later.head.weight[2], network.head.weight[3])
     assert not (later.head.weight[1] == network.head.weight).all(1).any()
+    assert torch.equal(later.local.encoder.weight, network.local.encoder.weight)
+    assert torch.equal(later.local_head.weight[[0, 2]], network.local_head.weight[[1, 3]])
 
 
-def test_new_networks_depend_on_the_seed_alone():
+def test_new_networks_depend_only_on_the_seed():
     torch.manual_seed(0)
     first = build_embedding(MODEL, 5).projection.weight
     state = torch.get_rng_state()

@@ -8,7 +8,7 @@ from tasks import RecordedTask
 
 from pipeline.errors import PipelineError
 from pipeline.matching import clean_list
-from pipeline.matching.clean_list import find_candidates, make_clean_list, pass_clean_list_on
+from pipeline.matching.clean_list import copy_clean_list, make_clean_list, write_candidates
 from pipeline.matching.cleaning import count_supporters, keep_images, list_pairs, pick_same_landmark
 from pipeline.settings import CleanSettings
 
@@ -96,7 +96,7 @@ def test_as_many_inliers_as_asked_are_enough_and_one_fewer_is_not():
     assert count_supporters(pairs, inliers, 5, min_inliers=30).tolist() == [2, 1, 1, 0, 0]
 
 
-def test_an_image_that_is_left_alone_goes_with_its_landmark():
+def test_the_last_image_of_a_landmark_is_dropped_with_it():
     landmarks, supporters = np.array([7, 7, 7, 9, 9, 4]), np.array([3, 2, 3, 3, 2, 9])
     assert keep_images(landmarks, supporters, 3).tolist() == [True, False, True, False, False, False]
     assert keep_images(landmarks, supporters, 2).tolist() == [True, True, True, True, True, False]
@@ -106,7 +106,7 @@ def test_an_image_that_is_left_alone_goes_with_its_landmark():
 
 
 def candidates_of(folder, descriptors, landmarks, shards=1000, **settings):
-    find_candidates(RecordedTask(folder, shards), descriptors, landmarks, CleanSettings(**settings), CPU)
+    write_candidates(RecordedTask(folder, shards), descriptors, landmarks, CleanSettings(**settings), CPU)
     return np.load(folder / "neighbours.npy")
 
 
@@ -162,7 +162,7 @@ def test_candidates_in_shards_are_those_in_one_piece(tmp_path, monkeypatch, shar
     assert cut == whole
 
 
-def test_candidates_go_on_behind_the_last_shard_after_a_wish_to_stop(tmp_path, monkeypatch):
+def test_candidates_resume_after_the_last_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(clean_list, "SHARD_ROWS", 10)
     descriptors, landmarks = draw_train(25)
     with pytest.raises(KeyboardInterrupt):
@@ -201,7 +201,9 @@ def test_a_clean_list_is_sorted_has_the_published_format_and_its_reasons_beside_
 def test_a_landmark_with_one_image_left_is_dropped_from_the_list(tmp_path):
     compared = pd.concat([COMPARED, pd.DataFrame([(1, 6, 99), (4, 6, 99)], columns=COMPARED.columns)])
     counts = make_clean_list(tmp_path, TRAIN, compared, CleanSettings(min_inliers=30, min_neighbours=2))
-    assert (tmp_path / "train_clean.csv").read_text() == "landmark_id,images\n4,b f\n"  # d of 30 and g of 100 are alone
+    assert (
+        tmp_path / "train_clean.csv"
+    ).read_text() == "landmark_id,images\n4,b f\n"  # one image is left of 30 and 100
     assert counts == {"kept": 2, "dropped": 5, "landmarks": 1}
     support = pd.read_parquet(tmp_path / "support.parquet")
     assert support["supporters"].tolist() == [2, 2, 1, 1, 2, 0, 2]
@@ -217,17 +219,17 @@ def test_a_list_that_would_be_empty_is_an_error_that_names_what_to_lower(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_given_list_is_passed_on_as_it_is(tmp_path):
+def test_a_given_list_is_copied(tmp_path):
     given, folder = tmp_path / "given.csv", tmp_path / "list"
     folder.mkdir()
     given.write_text("landmark_id,images\n30,c a\n4,f\n")
-    assert pass_clean_list_on(folder, given, TRAIN, "given") == {"kept": 3, "dropped": 4, "landmarks": 2}
+    assert copy_clean_list(folder, given, TRAIN, "given") == {"kept": 3, "dropped": 4, "landmarks": 2}
     assert (folder / "train_clean.csv").read_bytes() == given.read_bytes()
     assert [path.name for path in folder.iterdir()] == ["train_clean.csv"]
 
 
-def test_without_cleaning_the_header_stands_alone_and_every_photograph_stays(tmp_path):
-    counts = pass_clean_list_on(tmp_path, tmp_path / "nowhere.csv", TRAIN, "none")
+def test_without_cleaning_the_list_is_only_a_header_and_every_image_stays(tmp_path):
+    counts = copy_clean_list(tmp_path, tmp_path / "nowhere.csv", TRAIN, "none")
     assert counts == {"kept": 7, "dropped": 0, "landmarks": 3}
     assert (tmp_path / "train_clean.csv").read_text() == "landmark_id,images\n"
 
@@ -238,5 +240,5 @@ def test_a_given_list_that_is_missing_or_empty_is_an_error(tmp_path, text):
     if text is not None:
         given.write_text(text)
     with pytest.raises(PipelineError, match=r"given\.csv"):
-        pass_clean_list_on(tmp_path / "list", given, TRAIN, "given")
+        copy_clean_list(tmp_path / "list", given, TRAIN, "given")
     assert not (tmp_path / "list").exists()

@@ -1,4 +1,4 @@
-"""Rows against solutions: rejected photographs count, halves are scored apart, ties are broken as the organisers do."""
+"""Scores by solutions: rejected photographs count, halves are scored separately, ties are broken officially."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_without_a_file_or_without_scored_queries_there_are_no_parts(retrieval):
     assert read_retrieval_parts(retrieval, TEST, [], INDEX) == {}
 
 
-def test_one_half_alone_is_called_all(retrieval):
+def test_a_solution_with_only_one_half_has_only_the_part_all(retrieval):
     retrieval.write_text("id,images,Usage\nq0,i1,Private\n")
     assert list(read_retrieval_parts(retrieval, TEST, [], INDEX)) == ["all"]
 
@@ -67,12 +67,9 @@ def test_recognition_is_scored_with_the_organisers_order_of_ties(tmp_path):
     path = tmp_path / "recognition_solution.csv"
     path.write_text("id,landmarks,Usage\nq0,7,Private\nq1,,Private\nq2,9 8,Private\nbad,7,Private\n")
     parts = read_recognition_parts(path, TEST, ["bad"])
-    labels, scores = (
-        np.array([8, 5, 7]),
-        np.array([0.5, 0.5, 0.5], dtype=np.float32),
-    )  # q2 right, q0 wrong, q1 a distractor
+    labels, scores = np.array([8, 5, 7]), np.full(3, 0.5, np.float32)  # q2 right, q0 wrong, q1 a distractor
     result = score_recognition(labels, scores, parts)
-    assert result["gap"] == pytest.approx((1 / 3) / 3)  # walked q0, q1, q2: right at the third place, of three to find
+    assert result["gap"] == pytest.approx((1 / 3) / 3)  # in the order q0, q1, q2: a hit at rank 3, of three to find
     assert result["gap_landmarks_only"] == pytest.approx((1 / 2) / 3)
     assert result["top1"] == pytest.approx(1 / 3)
 

@@ -1,4 +1,4 @@
-"""Mutual matches against sorting every product; maps against planted ones; both forms against each other."""
+"""Mutual matches against sorting every product; maps against planted ones; both implementations against each other."""
 
 import cv2
 import numpy as np
@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.matching.geometry import (
-    MAX_STRETCH,
-    MAX_ZOOM,
+    MAX_ANISOTROPY,
+    MAX_SCALE,
     fit_affine,
     fit_affine_batch,
 )
-from pipeline.matching.mutual import match_mutual, match_mutual_batch
+from pipeline.matching.mutual import DescriptorBatch, match_mutual, match_mutual_batch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 SIZE_PX = (1024, 768)
@@ -42,7 +42,7 @@ def unit_vectors(rng, count, width):
 
 
 def keypoints(rng, count, pool):
-    """Unit vectors, of which many repeat each other and some come from a pool that both photographs share."""
+    """Unit vectors, of which many repeat each other and some come from a pool that both images share."""
     own = unit_vectors(rng, count, pool.shape[1])
     shared = rng.random(count) < 0.6
     own[shared] = pool[rng.integers(0, len(pool), int(shared.sum()))]
@@ -56,10 +56,10 @@ def match_padded(queries, base, min_similarity, max_ratio, device, padding=(0, 0
         full = np.zeros((len(arrays), max(map(len, arrays)) + more, arrays[0].shape[1]), np.float32)
         for at, array in enumerate(arrays):
             full[at, : len(array)] = array
-        return torch.from_numpy(full).to(device), torch.tensor([len(a) for a in arrays], device=device)
+        return DescriptorBatch(torch.from_numpy(full).to(device), torch.tensor([len(a) for a in arrays], device=device))
 
-    (q, q_counts), (b, b_counts) = padded(queries, padding[0]), padded(base, padding[1])
-    partners = match_mutual_batch(q, b, q_counts, b_counts, min_similarity, max_ratio).cpu().numpy()
+    batches = padded(queries, padding[0]), padded(base, padding[1])
+    partners = match_mutual_batch(*batches, min_similarity, max_ratio).cpu().numpy()
     rows = [np.flatnonzero(found >= 0) for found in partners]
     return [np.stack([row, found[row]], 1) for row, found in zip(rows, partners, strict=True)]
 
@@ -81,7 +81,7 @@ def test_mutual_matches_equal_a_search_through_every_product(max_ratio):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("max_ratio", [None, 0.9])
-def test_a_batch_gives_the_matches_of_each_pair_alone(device, max_ratio):
+def test_a_batch_gives_the_matches_of_each_single_pair(device, max_ratio):
     rng = np.random.default_rng(2)
     for _ in range(10):
         pool = unit_vectors(rng, 15, int(rng.integers(2, 40)))
@@ -93,7 +93,7 @@ def test_a_batch_gives_the_matches_of_each_pair_alone(device, max_ratio):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_many_keypoints_of_full_width_match_alike_in_both_forms(device):
+def test_many_keypoints_of_full_width_match_alike_in_both_implementations(device):
     rng = np.random.default_rng(3)
     pool = unit_vectors(rng, 300, 128)
     queries, base = keypoints(rng, 700, pool), keypoints(rng, 600, pool)
@@ -129,7 +129,7 @@ def test_no_keypoints_on_either_side_give_no_matches():
         found = match_mutual(queries, base, 0.0, 0.9)
         assert found.shape == (0, 2) and found.dtype == np.int32
         assert match_padded([queries, queries], [base, base], 0.0, 0.9, "cpu")[0].shape == (0, 2)
-    no_pairs = torch.zeros(0, 3, 4), torch.zeros(0, 5, 4), torch.zeros(0).long(), torch.zeros(0).long()
+    no_pairs = (DescriptorBatch(torch.zeros(0, count, 4), torch.zeros(0).long()) for count in (3, 5))
     assert match_mutual_batch(*no_pairs, 0.0).shape == (0, 3)
 
 
@@ -149,10 +149,10 @@ def turn(angle):
 
 
 def plausible_map(rng):
-    """A random map (2, 3) well inside the bounds: zoom 1/2 to 2, stretch to 1.6, any direction."""
-    stretch = np.sqrt(rng.uniform(1, 1.6))
-    bend = turn(rng.uniform(0, np.pi))
-    linear = 2 ** rng.uniform(-1, 1) * turn(rng.uniform(-0.5, 0.5)) @ bend @ np.diag([stretch, 1 / stretch]) @ bend.T
+    """A random map (2, 3) well inside the bounds: scale 1/2 to 2, anisotropy to 1.6, any direction."""
+    root = np.sqrt(rng.uniform(1, 1.6))  # of the anisotropy
+    axes = turn(rng.uniform(0, np.pi))
+    linear = 2 ** rng.uniform(-1, 1) * turn(rng.uniform(-0.5, 0.5)) @ axes @ np.diag([root, 1 / root]) @ axes.T
     return np.column_stack([linear, rng.uniform(-100, 100, 2)])
 
 
@@ -183,12 +183,12 @@ def fit_together(sources, targets, limits, device="cpu", **settings):
     return fitted.matrices.cpu().numpy(), [row[: len(x)] for row, x in zip(inliers, sources, strict=True)]
 
 
-def fit_alone(source, target, limit, **settings):
+def fit_single(source, target, limit, **settings):
     matrices, inliers = fit_together([source], [target], [limit], **settings)
     return matrices[0], inliers[0]
 
 
-FORMS = pytest.mark.parametrize("fit", [fit_affine, fit_alone], ids=["alone", "batch"])
+FORMS = pytest.mark.parametrize("fit", [fit_affine, fit_single], ids=["single", "batch"])
 
 
 def assert_no_map(fitted, count):
@@ -221,19 +221,19 @@ def test_noisy_matches_are_found_and_the_inliers_are_those_of_the_matrix(fit):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_both_forms_find_the_same_inliers_of_clean_maps(device):
+def test_both_implementations_find_the_same_inliers_of_clean_maps(device):
     rng = np.random.default_rng(6)
     worlds = [planted(rng, int(rng.integers(20, 200)), 0.5) for _ in range(25)]
     sources, targets = [w[0] for w in worlds], [w[1] for w in worlds]
     matrices, inliers = fit_together(sources, targets, [2.0] * 25, device)
     for x, y, matrix, found in zip(sources, targets, matrices, inliers, strict=True):
-        alone = fit_affine(x, y, 2.0)
-        np.testing.assert_array_equal(found, alone.inliers)
-        np.testing.assert_allclose(matrix, alone.matrix, atol=1e-6)
+        single = fit_affine(x, y, 2.0)
+        np.testing.assert_array_equal(found, single.inliers)
+        np.testing.assert_allclose(matrix, single.matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_both_forms_count_alike_on_noisy_maps(device):
+def test_both_implementations_count_alike_on_noisy_maps(device):
     rng = np.random.default_rng(7)
     worlds = [planted(rng, 200, share, noise_px=4.0) for share in [0.2, 0.3, 0.5, 0.9] * 5]
     sources, targets = [w[0] for w in worlds], [w[1] for w in worlds]
@@ -243,7 +243,7 @@ def test_both_forms_count_alike_on_noisy_maps(device):
 
 
 @FORMS
-def test_chance_gives_few_inliers_to_photographs_that_share_nothing(fit):
+def test_chance_gives_few_inliers_to_images_that_share_nothing(fit):
     rng = np.random.default_rng(8)
     for _ in range(20):
         source, target, _, _ = planted(rng, 150, 0.0)
@@ -290,13 +290,13 @@ def test_repeated_locations_do_not_make_two_places_a_surface(fit):
 
 
 @FORMS
-def test_a_mirrored_view_is_no_view(fit):
+def test_a_mirrored_view_is_refused(fit):
     source = np.random.default_rng(11).uniform(0, 500, (60, 2)).astype(np.float32)
     assert fit(source, source * np.float32([-1, 1]) + 500, 3.0)[1].sum() <= 8  # what obeys a map by chance
 
 
 @FORMS
-def test_a_map_that_collapses_everything_onto_a_spot_is_no_view(fit):
+def test_a_map_that_collapses_everything_onto_a_spot_is_refused(fit):
     rng = np.random.default_rng(12)
     source = rng.uniform(0, SIZE_PX, (80, 2)).astype(np.float32)
     target = (np.float32([400, 300]) + source / 50).astype(np.float32)
@@ -315,21 +315,21 @@ def test_a_surface_is_found_beside_a_greater_number_of_matches_on_one_spot(fit):
 
 @FORMS
 @pytest.mark.parametrize(
-    ("linear", "view"),
+    ("linear", "plausible"),
     [
-        (np.eye(2) * MAX_ZOOM * 0.99, True),
-        (np.eye(2) * MAX_ZOOM * 1.01, False),
-        (np.eye(2) / MAX_ZOOM * 1.01, True),
-        (np.eye(2) / MAX_ZOOM * 0.99, False),
-        (turn(1.0) @ np.diag([MAX_STRETCH * 0.99, 1]) @ turn(0.3), True),
-        (turn(1.0) @ np.diag([MAX_STRETCH * 1.01, 1]) @ turn(0.3), False),
+        (np.eye(2) * MAX_SCALE * 0.99, True),
+        (np.eye(2) * MAX_SCALE * 1.01, False),
+        (np.eye(2) / MAX_SCALE * 1.01, True),
+        (np.eye(2) / MAX_SCALE * 0.99, False),
+        (turn(1.0) @ np.diag([MAX_ANISOTROPY * 0.99, 1]) @ turn(0.3), True),
+        (turn(1.0) @ np.diag([MAX_ANISOTROPY * 1.01, 1]) @ turn(0.3), False),
         (turn(np.pi), True),
         (turn(2.0) @ np.diag([1, -1]), False),
     ],
 )
-def test_views_of_a_surface_lie_within_the_bounds(fit, linear, view):
+def test_maps_are_plausible_within_the_bounds(fit, linear, plausible):
     source = np.float32([[0, 0], [200, 0], [0, 200]])
-    assert fit(source, source @ linear.T.astype(np.float32), 0.5)[1].sum() == (3 if view else 0)
+    assert fit(source, source @ linear.T.astype(np.float32), 0.5)[1].sum() == (3 if plausible else 0)
 
 
 @FORMS
@@ -372,15 +372,15 @@ def test_a_pair_of_a_batch_does_not_depend_on_the_others():
     limits = rng.uniform(5, 20, 12)
     _, together = fit_together(sources, targets, limits)
     for x, y, limit, inliers in zip(sources, targets, limits, together, strict=True):
-        np.testing.assert_array_equal(fit_alone(x, y, limit)[1], inliers)
+        np.testing.assert_array_equal(fit_single(x, y, limit)[1], inliers)
 
 
-def test_trials_scored_in_parts_give_the_same_map(monkeypatch):
+def test_samples_scored_in_parts_give_the_same_map(monkeypatch):
     rng = np.random.default_rng(18)
     source, target, _, _ = planted(rng, 100, 0.3, noise_px=4.0)
-    whole = fit_alone(source, target, 20.0)
+    whole = fit_single(source, target, 20.0)
     monkeypatch.setattr("pipeline.matching.geometry.SCORED_VALUES", 700)
-    parts = fit_alone(source, target, 20.0)
+    parts = fit_single(source, target, 20.0)
     np.testing.assert_array_equal(whole[0], parts[0])
 
 

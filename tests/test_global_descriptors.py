@@ -12,13 +12,16 @@ from torch.nn import functional as F
 
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import (
-    describe,
-    describe_split,
+    InputImages,
+    _embed_batch,
+    extract_descriptors,
     fit_longest_sides,
     nearest_strides,
     scaled_size,
+    write_descriptors,
 )
 from pipeline.images.batches import load_batches, plan_evaluation
+from pipeline.images.split import Split
 from pipeline.network.landmark_network import build_embedding
 from pipeline.settings import ExtractSettings, ModelSettings
 
@@ -26,6 +29,10 @@ CPU = torch.device("cpu")
 SETTINGS = ExtractSettings(
     template=[(192, 128), (160, 160), (128, 192)], scales=[0.75, 1.0, 1.25], batch_size=4, precision="float32"
 )
+
+
+def inputs(photographs):
+    return InputImages(photographs.paths, photographs.aspect_ratios)
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +43,15 @@ def network():
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs"), 13)
+    return inputs(write_photographs(tmp_path_factory.mktemp("photographs"), 13))
 
 
 @pytest.fixture(scope="module")
 def expected(network, photographs):
-    return describe(network, photographs.paths, photographs.aspect_ratios, SETTINGS, CPU)
+    return extract_descriptors(network, photographs, SETTINGS, CPU)
 
 
-def test_descriptors_have_length_1_and_one_row_a_photograph(expected):
+def test_descriptors_are_normalised_and_have_one_row_per_photograph(expected):
     assert expected.shape == (13, 24) and expected.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1.0, atol=1e-6)
 
@@ -64,7 +71,7 @@ def test_raw_outputs_are_averaged_over_the_scales_and_normalised_once(network, p
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 1), (16, 2)])
 def test_batch_size_and_loading_processes_change_no_byte(network, photographs, expected, batch_size, workers):
     settings = SETTINGS.model_copy(update={"batch_size": batch_size})
-    found = describe(network, photographs.paths, photographs.aspect_ratios, settings, CPU, workers)
+    found = extract_descriptors(network, photographs, settings, CPU, workers)
     assert found.tobytes() == expected.tobytes()
 
 
@@ -72,10 +79,7 @@ def test_batch_size_and_loading_processes_change_no_byte(network, photographs, e
 def test_neither_shards_nor_threads_change_a_byte(network, photographs, expected, threads):
     torch.set_num_threads(threads)
     try:
-        shards = [
-            describe(network, photographs.paths[at : at + 5], photographs.aspect_ratios[at : at + 5], SETTINGS, CPU)
-            for at in range(0, 13, 5)
-        ]
+        shards = [extract_descriptors(network, photographs[at : at + 5], SETTINGS, CPU) for at in range(0, 13, 5)]
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(1)
@@ -84,16 +88,14 @@ def test_neither_shards_nor_threads_change_a_byte(network, photographs, expected
 
 def test_bfloat16_descriptors_are_near_those_of_float32_and_repeat(network, photographs, expected):
     settings = SETTINGS.model_copy(update={"precision": "bfloat16"})
-    first = describe(network, photographs.paths, photographs.aspect_ratios, settings, CPU)
-    again = describe(
-        network, photographs.paths, photographs.aspect_ratios, settings.model_copy(update={"batch_size": 3}), CPU
-    )
+    first = extract_descriptors(network, photographs, settings, CPU)
+    again = extract_descriptors(network, photographs, settings.model_copy(update={"batch_size": 3}), CPU)
     assert first.tobytes() == again.tobytes()
     assert (first * expected).sum(1).min() > 0.99
 
 
 def test_no_photographs_have_an_empty_matrix_of_the_right_width(network):
-    assert describe(network, [], np.zeros(0), SETTINGS, CPU).shape == (0, 24)
+    assert extract_descriptors(network, InputImages([], np.zeros(0)), SETTINGS, CPU).shape == (0, 24)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
@@ -105,14 +107,14 @@ def test_vectors_without_a_direction_are_refused_with_their_names(photographs, v
     with pytest.raises(
         PipelineError, match=r"13 of 13 descriptors are zero or not finite\n  where: photo000, photo001"
     ):
-        describe(Broken(), photographs.paths, photographs.aspect_ratios, SETTINGS, CPU)
+        extract_descriptors(Broken(), photographs, SETTINGS, CPU)
 
 
 def test_a_photograph_gone_bad_is_named(network, tmp_path):
     photographs = write_photographs(tmp_path, 3)
     photographs.paths[1].write_bytes(b"\xff\xd8\xff")
     with pytest.raises(PipelineError, match=r"photo001\.jpg"):
-        describe(network, photographs.paths, photographs.aspect_ratios, SETTINGS, CPU)
+        extract_descriptors(network, inputs(photographs), SETTINGS, CPU)
 
 
 def test_scaled_sizes_are_multiples_of_32_and_not_below_128():
@@ -121,30 +123,32 @@ def test_scaled_sizes_are_multiples_of_32_and_not_below_128():
     assert scaled_size((160, 128), 0.25) == (128, 128)
 
 
-def test_a_box_is_described_like_a_photograph_of_its_part_alone(network, tmp_path):
-    picture = np.random.default_rng(2).integers(0, 255, (150, 200, 3), dtype=np.uint8)
-    for name, part in (("whole.png", picture), ("part.png", picture[20:100, 40:160])):
+def test_a_box_is_described_like_a_photograph_of_only_that_part(network, tmp_path):
+    whole = np.random.default_rng(2).integers(0, 255, (150, 200, 3), dtype=np.uint8)
+    for name, part in (("whole.png", whole), ("part.png", whole[20:100, 40:160])):
         cv2.imwrite(str(tmp_path / name), part)
     boxes = [(40.0, 20.0, 160.0, 100.0)]
     ratio = np.array([80 / 120])
-    found = describe(network, [tmp_path / "whole.png"], ratio, SETTINGS, CPU, boxes=boxes)
-    np.testing.assert_array_equal(found, describe(network, [tmp_path / "part.png"], ratio, SETTINGS, CPU))
+    found = extract_descriptors(network, InputImages([tmp_path / "whole.png"], ratio, boxes), SETTINGS, CPU)
+    part = InputImages([tmp_path / "part.png"], ratio)
+    np.testing.assert_array_equal(found, extract_descriptors(network, part, SETTINGS, CPU))
 
 
-def table(*views: tuple[int, int, tuple[float, float, float, float] | None]) -> pd.DataFrame:
-    """Photographs of (width, height) with the box that counts, as stage 01 lists them."""
-    rows = [(width, height, *(box or (0.0, 0.0, width, height))) for width, height, box in views]
-    return pd.DataFrame(rows, columns=["width", "height", "left", "top", "right", "bottom"])
+def split_of(*images, paths=None, root=None):
+    """Images of (width, height) with the box that counts or None, as stage 01 lists them."""
+    rows = [(width, height, *(box or (0.0, 0.0, width, height))) for width, height, box in images]
+    table = pd.DataFrame(rows, columns=["width", "height", "left", "top", "right", "bottom"])
+    return Split(table.assign(path=[path.name for path in paths or []] or ""), root)
 
 
 def test_a_photograph_goes_to_its_longest_side_and_keeps_its_shape():
-    views = table((2048, 1536, None), (640, 480, None), (1000, 3000, None), (5000, 20, None))
-    assert fit_longest_sides(views, 1024) == [(1024, 768), (640, 480), (352, 1024), (1024, 32)]
+    split = split_of((2048, 1536, None), (640, 480, None), (1000, 3000, None), (5000, 20, None))
+    assert fit_longest_sides(split, 1024) == [(1024, 768), (640, 480), (352, 1024), (1024, 32)]
 
 
 def test_a_crop_has_the_scale_that_it_has_in_its_photograph():
     box = (100.0, 200.0, 740.0, 520.0)  # 640 x 320 of a photograph that is halved
-    assert fit_longest_sides(table((2048, 1536, box), (1024, 768, box)), 1024) == [(320, 160), (640, 320)]
+    assert fit_longest_sides(split_of((2048, 1536, box), (1024, 768, box)), 1024) == [(320, 160), (640, 320)]
 
 
 def test_scaled_sizes_of_a_longest_side_are_the_nearest_multiples_of_32_without_a_floor():
@@ -159,11 +163,10 @@ def test_with_a_longest_side_every_photograph_is_described_at_its_own_size(netwo
     paths = [tmp_path / f"{number}.png" for number in range(len(sizes))]
     for path, (width, height) in zip(paths, sizes, strict=True):
         cv2.imwrite(str(path), rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
-    views = table(*((*size, box) for size, box in zip(sizes, boxes, strict=True)))
-    views["path"] = [path.name for path in paths]
+    images = [(*size, box) for size, box in zip(sizes, boxes, strict=True)]
+    split = split_of(*images, paths=paths, root=tmp_path)
     settings = SETTINGS.model_copy(update={"max_side_px": 128, "scales": [0.7071, 1.0]})
-    place = RecordedTask(tmp_path / "work")
-    describe_split(place, network, views, tmp_path, settings, CPU)
+    write_descriptors(RecordedTask(tmp_path / "work"), network, split, settings, CPU)
     found = np.load(tmp_path / "work" / "descriptors.npy")
     for row, (path, target) in enumerate(zip(paths, [(128, 96), (96, 128), (64, 64), (96, 64)], strict=True)):
         pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
@@ -181,8 +184,23 @@ def test_with_a_longest_side_every_photograph_is_described_at_its_own_size(netwo
 
 def test_no_photographs_with_a_longest_side_have_an_empty_matrix_and_sizes_belong_to_it(network, tmp_path):
     settings = SETTINGS.model_copy(update={"max_side_px": 128})
-    describe_split(RecordedTask(tmp_path / "work"), network, table().assign(path=[]), tmp_path, settings, CPU)
+    write_descriptors(RecordedTask(tmp_path / "work"), network, split_of(root=tmp_path), settings, CPU)
     assert np.load(tmp_path / "work" / "descriptors.npy").shape == (0, 24)
     for wrong, sizes in ((settings, None), (SETTINGS, [(32, 32)])):
         with pytest.raises(ValueError, match="give both or neither"):
-            describe(network, [tmp_path / "a.jpg"], np.ones(1), wrong, CPU, sizes=sizes)
+            extract_descriptors(network, InputImages([tmp_path / "a.jpg"], np.ones(1), None, sizes), wrong, CPU)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_with_a_warning_in_the_projects_log(caplog):
+    class Small(nn.Module):
+        def forward(self, images):
+            if len(images) > 2:
+                raise torch.OutOfMemoryError
+            return images.mean(dim=(2, 3))
+
+    images = torch.randint(0, 255, (5, 3, 128, 128), dtype=torch.uint8)
+    settings = SETTINGS.model_copy(update={"scales": [1.0]})
+    with caplog.at_level("WARNING", logger="cairn"):
+        found = _embed_batch(Small(), images, settings, CPU)
+    torch.testing.assert_close(found, images.float().mean(dim=(2, 3)))
+    assert [(one.name.split(".")[0], one.args[0]) for one in caplog.records] == [("cairn", 5), ("cairn", 3)]

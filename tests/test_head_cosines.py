@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.network.heads import KINDS, build_head
+from pipeline.catalogue import HEADS
+from pipeline.network.heads import build_head
 from pipeline.ranking import head_cosines as module
 from pipeline.ranking.head_cosines import head_cosines, join_head_cosines
 
@@ -40,7 +41,7 @@ def test_gathered_cosines_equal_one_pair_at_a_time(centres, count, k, classes, m
         np.testing.assert_allclose(found, naive(descriptors, directions, landmark_ids, labels), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_they_are_the_cosines_by_which_a_head_learns(kind):
     head = build_head(kind, dims=5, classes=4)
     descriptors = draw_unit(np.random.default_rng(0), 3, 5)

@@ -1,4 +1,4 @@
-"""Heads against their formulas in float64, against another library, and in what they take over from each other."""
+"""Heads against their formulas in float64, against another library, and in how they start from each other."""
 
 import math
 
@@ -8,11 +8,11 @@ from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, NormalizedSoftmaxLoss, SubCenterArcFaceLoss
 from torch.nn import functional as F
 
+from pipeline.catalogue import HEADS
 from pipeline.network.cosine_softmax import adacos_scale, adacos_start
-from pipeline.network.heads import KINDS, build_head
+from pipeline.network.heads import build_head
 
 B, C, D, K = 9, 7, 5, 3
-HAVE_MARGIN = ("arcface", "cosface", "subcenter_arcface")
 
 
 def random_batch(seed=0):
@@ -50,7 +50,7 @@ def naive_logits(head, descriptors, targets, margins):
     return 30.0 * cosines
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("per_class", [False, True])
 def test_every_head_equals_its_formula_in_float64(kind, per_class):
     torch.manual_seed(1)
@@ -80,7 +80,7 @@ def their_loss(kind, head):
     return loss
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "adacos"])
+@pytest.mark.parametrize("kind", [kind for kind in HEADS if kind != "adacos"])
 def test_the_loss_equals_that_of_pytorch_metric_learning(kind):
     torch.manual_seed(0)
     head = build_head(kind, D, C, 0.3, 30.0, K)
@@ -97,7 +97,7 @@ def test_cosines_with_a_fixed_scale_are_the_normalised_softmax_of_pytorch_metric
     assert F.cross_entropy(head(descriptors), targets).item() == pytest.approx(loss(descriptors, targets).item(), 1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize(("batch", "classes"), [(0, 4), (1, 1), (5, 2), (6, C)])
 def test_cosines_of_classes_are_the_naive_ones(kind, batch, classes):
     torch.manual_seed(2)
@@ -106,7 +106,7 @@ def test_cosines_of_classes_are_the_naive_ones(kind, batch, classes):
     torch.testing.assert_close(head.class_cosines(descriptors).double(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_heads_compute_in_float32_inside_autocast(kind):
     head = build_head(kind, D, C).eval()
     descriptors, targets = random_batch()
@@ -116,7 +116,7 @@ def test_heads_compute_in_float32_inside_autocast(kind):
     assert torch.equal(logits, head(descriptors, targets)) and torch.equal(cosines, head.class_cosines(descriptors))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_gradients_are_finite_where_a_descriptor_is_the_direction_or_its_opposite(kind, sign):
     head = build_head(kind, D, C, torch.linspace(0.1, 0.5, C))
@@ -134,11 +134,11 @@ def test_without_targets_there_is_no_margin():
 
 def test_one_class_has_no_loss():
     targets = torch.zeros(2, dtype=torch.int64)
-    for kind in KINDS:
+    for kind in HEADS:
         assert F.cross_entropy(build_head(kind, D, 1)(torch.randn(2, D), targets), targets).item() == 0.0
 
 
-def test_the_scale_of_adacos_moves_in_training_alone_and_is_in_the_state():
+def test_the_scale_of_adacos_moves_only_in_training_and_is_in_the_state():
     head = build_head("adacos", D, C)
     descriptors, targets = random_batch()
     start = head.scale.item()
@@ -160,41 +160,41 @@ def test_only_one_sub_centre_of_a_class_learns_from_a_photograph():
     assert (head.weight.grad.abs().amax(dim=2) > 0.0).sum(dim=1).tolist() == [1] * C
 
 
-def taken_over(start, kind, sub_centres=K):
+def warm_started(start, kind, sub_centres=K):
     """A head of 3 classes, of which 2 and 0 start from the classes 1 and 5 of `start`; and as it was drawn."""
     head = build_head(kind, D, 3, sub_centres=sub_centres)
     drawn = head.weight.detach().clone()
-    head.take_over(torch.tensor([2, 0]), start, torch.tensor([1, 5]))
+    head.warm_start_from(start, torch.tensor([2, 0]), torch.tensor([1, 5]))
     return head, drawn
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("start_kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("start_kind", HEADS)
 def test_a_head_of_any_kind_starts_from_the_directions_that_another_learnt(kind, start_kind):
     torch.manual_seed(3)
     start = build_head(start_kind, D, C, sub_centres=2)
     if start_kind == "softmax":
         torch.nn.init.normal_(start.bias)
-    head, drawn = taken_over(start, kind)
+    head, drawn = warm_started(start, kind)
     assert torch.equal(head.weight[1], drawn[1])
     for new, old in ((2, 1), (0, 5)):
         longest = max(start.weight[old].view(-1, D), key=lambda centre: centre.norm().item())
         assert head.class_cosines(longest[None])[0, new].item() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_same_kind_takes_over_weights_and_biases_as_they_are():
-    for kind in KINDS:
+def test_the_same_kind_copies_weights_and_biases():
+    for kind in HEADS:
         start = build_head(kind, D, C)
-        head, _ = taken_over(start, kind)
+        head, _ = warm_started(start, kind)
         assert torch.equal(head.weight[[2, 0]], start.weight[[1, 5]])
     torch.nn.init.normal_(start.bias)
-    head, _ = taken_over(start, "softmax")
+    head, _ = warm_started(start, "softmax")
     assert torch.equal(head.bias, torch.stack([start.bias[5], torch.tensor(0.0), start.bias[1]]))
 
 
 def test_more_sub_centres_than_are_known_stay_as_drawn():
     start = build_head("arcface", D, C)
-    head, drawn = taken_over(start, "subcenter_arcface")
+    head, drawn = warm_started(start, "subcenter_arcface")
     assert torch.equal(head.weight[[2, 0], 0], start.weight[[1, 5]])
     assert torch.equal(head.weight[[2, 0], 1:], drawn[[2, 0], 1:])
 
@@ -202,7 +202,7 @@ def test_more_sub_centres_than_are_known_stay_as_drawn():
 def test_a_softmax_gives_the_directions_of_a_cosine_head_its_own_lengths():
     start = build_head("arcface", D, C)
     start.weight.data *= 100.0
-    head, drawn = taken_over(start, "softmax")
+    head, drawn = warm_started(start, "softmax")
     torch.testing.assert_close(head.weight.norm(dim=1), drawn.norm(dim=1))
     assert head.bias.tolist() == [0.0, 0.0, 0.0]
 

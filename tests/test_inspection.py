@@ -1,10 +1,10 @@
-"""Looking at files: sizes of the good ones, a reason for each of the others, and a limit on how many."""
+"""Inspection: sizes of the accepted files, a reason for each rejected one, and a limit on how many are rejected."""
 
 import cv2
 import numpy as np
 import pytest
 
-from pipeline.competition.tables import Split
+from pipeline.competition.dataset import SplitListing
 from pipeline.errors import PipelineError
 from pipeline.images.inspection import Limits, inspect_photographs, inspect_split, list_boxes, refuse_bad_data
 
@@ -55,12 +55,12 @@ def test_the_reasons_tell_what_is_wrong(folder):
     assert "no such file" in look(folder, "missing.jpg").reason
 
 
-def test_damage_behind_a_good_header_is_found_when_decoding_is_strict(folder):
+def test_damage_after_an_intact_header_is_found_when_decoding_is_strict(folder):
     assert look(folder, "cut.jpg").reason == ""
-    assert look(folder, "cut.jpg", strict=True).reason
+    assert "end-of-image marker is missing" in look(folder, "cut.jpg", strict=True).reason
 
 
-def test_processes_give_the_same_as_none(folder, monkeypatch):
+def test_workers_give_the_same_result_as_one_process(folder, monkeypatch):
     monkeypatch.setattr("pipeline.images.inspection.CHUNK", 3)
     monkeypatch.setattr("pipeline.images.inspection.SMALL", 0)
     paths = sorted(folder.iterdir())
@@ -69,8 +69,8 @@ def test_processes_give_the_same_as_none(folder, monkeypatch):
     assert sum(told) == len(paths)
 
 
-def test_a_split_is_parted_into_photographs_and_rejected_files(folder):
-    split = Split(["a", "b", "c"], ["good.jpg", "text.jpg", "cut.jpg"], [7, 8, 9])
+def test_a_split_is_divided_into_accepted_photographs_and_rejected_files(folder):
+    split = SplitListing(["a", "b", "c"], ["good.jpg", "text.jpg", "cut.jpg"], [7, 8, 9])
     good, bad = inspect_split(folder, split, LIMITS, 1)
     assert good["id"].tolist() == ["a", "c"] and good["landmark"].tolist() == [7, 9]
     assert bad["id"].tolist() == ["b"] and bad["reason"].all()
@@ -81,14 +81,16 @@ def test_a_split_is_parted_into_photographs_and_rejected_files(folder):
 
 
 def test_an_empty_split_is_no_error(folder):
-    good, bad = inspect_split(folder, Split([], []), LIMITS, 1)
+    good, bad = inspect_split(folder, SplitListing([], []), LIMITS, 1)
     assert (len(good), len(bad)) == (0, 0)
     assert list(good.columns) == ["id", "path", "width", "height", "bytes", "left", "top", "right", "bottom"]
     refuse_bad_data("test", good, bad, 0.0, folder)
 
 
-def test_a_box_is_clipped_to_its_photograph_and_all_counts_where_there_is_none(folder):
-    split = Split(["good", "cut", "tiny"], ["good.jpg", "cut.jpg", "tiny.jpg"], boxes={"good": (10.0, 5.5, 99.0, 30.0)})
+def test_a_box_is_clipped_to_its_photograph_and_the_whole_is_used_where_there_is_none(folder):
+    split = SplitListing(
+        ["good", "cut", "tiny"], ["good.jpg", "cut.jpg", "tiny.jpg"], boxes={"good": (10.0, 5.5, 99.0, 30.0)}
+    )
     good, _ = inspect_split(folder, split, LIMITS, workers=1)
     assert good[["left", "top", "right", "bottom"]].values.tolist() == [
         [10.0, 5.5, 40.0, 30.0],
@@ -99,6 +101,6 @@ def test_a_box_is_clipped_to_its_photograph_and_all_counts_where_there_is_none(f
 
 
 def test_a_box_outside_its_photograph_is_refused(folder):
-    split = Split(["good"], ["good.jpg"], boxes={"good": (60.0, 0.0, 70.0, 10.0)})
+    split = SplitListing(["good"], ["good.jpg"], boxes={"good": (60.0, 0.0, 70.0, 10.0)})
     with pytest.raises(PipelineError, match="the box of good holds less than a pixel of its 40 x 60"):
         inspect_split(folder, split, LIMITS, workers=1)

@@ -1,12 +1,25 @@
-"""Exact search against sorting every float64 product; independence of tiles, blocks and devices."""
+"""Exact search against sorting every float64 product; independence of tiles, blocks and engines."""
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.matching import blocks, knn
-from pipeline.matching.knn import search, search_approximate, search_exact
+from pipeline.matching.knn import SearchOptions, Tiling, search, search_approximate, search_exact
 from pipeline.matching.neighbours import Neighbours
+from pipeline.matching.products import pair_products
+
+
+@pytest.fixture(params=["faiss", "torch"])
+def engine(request, monkeypatch):
+    """Both engines on the CPU: faiss is what a search takes there, torch what it takes on a GPU."""
+    if request.param == "torch":
+        monkeypatch.setattr(knn, "load_block", blocks.TorchBlock)
+
+
+@pytest.fixture
+def torch_engine(monkeypatch):
+    monkeypatch.setattr(knn, "load_block", blocks.TorchBlock)
 
 
 def naive_search(queries, base, k, exclude=None):
@@ -32,41 +45,41 @@ def assert_same(found, expected):
     assert found.rows.dtype == np.int32 and found.similarities.dtype == np.float32
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_exact_search_equals_sorting_every_product(device):
+@pytest.mark.usefixtures("engine")
+def test_exact_search_equals_sorting_every_product():
     rng = np.random.default_rng(1)
     for _ in range(30):
         count, width, k = int(rng.integers(1, 60)), int(rng.integers(1, 20)), int(rng.integers(1, 70))
         base = unit_vectors(rng, count, width)[rng.integers(0, count, count)]  # with duplicates
         queries = unit_vectors(rng, int(rng.integers(1, 9)), width)
         exclude = rng.integers(-1, count, len(queries)) if rng.random() < 0.5 else None
-        cut = {"block_rows": int(rng.integers(1, 70)), "tile_rows": int(rng.integers(1, 9))}
-        found = search_exact(queries, base, k, exclude=exclude, device=device, **cut)
+        tiling = Tiling(int(rng.integers(1, 70)), int(rng.integers(1, 9)))
+        found = search_exact(queries, base, k, exclude=exclude, tiling=tiling)
         assert_same(found, naive_search(queries, base, k, exclude))
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_answers_do_not_depend_on_tiles_blocks_or_engine(device):
+def test_results_do_not_depend_on_tiles_blocks_or_engine(monkeypatch):
     rng = np.random.default_rng(2)
     base, queries = unit_vectors(rng, 1500, 64), unit_vectors(rng, 130, 64)
     expected = search_exact(queries, base, 20)
-    for block_rows, tile_rows in [(1500, 130), (100, 129), (500, 9), (1499, 33)]:
-        assert_same(
-            search_exact(queries, base, 20, device=device, block_rows=block_rows, tile_rows=tile_rows), expected
-        )
-    one_by_one = [search_exact(queries[q : q + 1], base, 20, device=device) for q in range(5)]
-    assert_same(Neighbours(*map(np.concatenate, zip(*one_by_one, strict=True))), Neighbours(*(x[:5] for x in expected)))
+    for load_block in (blocks.load_block, blocks.TorchBlock):
+        monkeypatch.setattr(knn, "load_block", load_block)
+        for cut in [(1500, 130), (100, 129), (500, 9), (1499, 33)]:
+            assert_same(search_exact(queries, base, 20, tiling=Tiling(*cut)), expected)
+        one_by_one = [search_exact(queries[q : q + 1], base, 20) for q in range(5)]
+        together = Neighbours(*map(np.concatenate, zip(*one_by_one, strict=True)))
+        assert_same(together, Neighbours(*(x[:5] for x in expected)))
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("block_rows", [40, 1000])
-def test_more_equal_rows_than_were_proposed_come_in_order_of_row(device, block_rows):
+def test_more_equal_rows_than_candidates_come_in_order_of_row(block_rows):
     rng = np.random.default_rng(3)
     base = np.repeat(unit_vectors(rng, 3, 8), 100, axis=0)[rng.permutation(300)]
     queries = np.concatenate([base[:4], unit_vectors(rng, 3, 8)])
     exclude = np.array([0, 1, -1, 2, -1, 5, -1])
     for k in (1, 30, 100, 101, 150, 300):
-        found = search_exact(queries, base, k, exclude=exclude, device=device, block_rows=block_rows)
+        found = search_exact(queries, base, k, exclude=exclude, tiling=Tiling(block_rows))
         assert_same(found, naive_search(queries, base, k, exclude))
 
 
@@ -91,11 +104,11 @@ def test_lists_longer_than_the_base_end_with_minus_one_and_similarity_zero():
 
 
 @pytest.mark.parametrize("index_factory", ["Flat", "IVF1,Flat"])
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_no_queries_or_no_base_give_empty_lists_of_the_right_shape(device, index_factory):
-    some, none = np.ones((3, 4), np.float32), np.zeros((0, 4), np.float32)
-    assert search(none, some, 5, device=device, index_factory=index_factory).rows.shape == (0, 5)
-    found = search(some, none, 5, device=device, index_factory=index_factory)
+@pytest.mark.usefixtures("engine")
+def test_no_queries_or_no_base_give_empty_lists_of_the_right_shape(index_factory):
+    some, none, options = np.ones((3, 4), np.float32), np.zeros((0, 4), np.float32), SearchOptions(index_factory)
+    assert search(none, some, 5, options).rows.shape == (0, 5)
+    found = search(some, none, 5, options)
     assert (found.rows == -1).all() and found.similarities.shape == (3, 5) and not found.similarities.any()
 
 
@@ -105,11 +118,11 @@ def test_vectors_that_are_not_finite_are_refused_by_row():
         bad = good.copy()
         bad[3, 1] = value
         with pytest.raises(ValueError, match="row 3 of the base"):
-            search_exact(good, bad, 2, block_rows=2)
+            search_exact(good, bad, 2, tiling=Tiling(2))
         with pytest.raises(ValueError, match="row 3 of the queries"):
             search_exact(bad, good, 2)
         with pytest.raises(ValueError, match="row 3 of the base"):
-            search_approximate(good, bad, 2, "IVF1,Flat", block_rows=2)
+            search_approximate(good, bad, 2, SearchOptions("IVF1,Flat"), tiling=Tiling(2))
 
 
 def test_wrong_arguments_are_refused():
@@ -121,9 +134,9 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="exclude has shape"):
         search_exact(x, x, 1, exclude=np.zeros(4, np.int64))
     with pytest.raises(ValueError, match="Nonsense"):
-        search_approximate(x, x, 1, "Nonsense")
+        search_approximate(x, x, 1, SearchOptions("Nonsense"))
     with pytest.raises(ValueError, match="IVF64"):
-        search_approximate(x, x, 1, "IVF64,Flat")
+        search_approximate(x, x, 1, SearchOptions("IVF64,Flat"))
 
 
 class JoinedRows:
@@ -141,29 +154,30 @@ class JoinedRows:
         return np.concatenate([self.left[rows], self.right[rows]], axis=1)
 
 
-def test_the_base_may_be_a_half_precision_memmap_or_vectors_joined_as_they_are_read(tmp_path):
+@pytest.mark.usefixtures("engine")
+def test_the_base_may_be_a_half_precision_memmap_or_vectors_joined_when_read(tmp_path):
     rng = np.random.default_rng(4)
     base = unit_vectors(rng, 90, 12).astype(np.float16)
     np.save(tmp_path / "base.npy", base)
     stored = np.load(tmp_path / "base.npy", mmap_mode="r")
     expected = naive_search(base[:7], base, 10)
-    for device in (None, "cpu"):
-        assert_same(search_exact(stored[:7], stored, 10, device=device, block_rows=32), expected)
-        joined = JoinedRows(base[:, :5], base[:, 5:])
-        assert_same(search_exact(base[:7], joined, 10, device=device, block_rows=32), expected)
+    assert_same(search_exact(stored[:7], stored, 10, tiling=Tiling(32)), expected)
+    joined = JoinedRows(base[:, :5], base[:, 5:])
+    assert_same(search_exact(base[:7], joined, 10, tiling=Tiling(32)), expected)
 
 
+@pytest.mark.usefixtures("torch_engine")
 @pytest.mark.filterwarnings("error")
 def test_a_read_only_base_gives_no_warning():
     base = np.eye(4, dtype=np.float32)
     base.flags.writeable = False
-    assert search_exact(base, base, 1, device="cpu").rows.ravel().tolist() == [0, 1, 2, 3]
+    assert search_exact(base, base, 1).rows.ravel().tolist() == [0, 1, 2, 3]
 
 
 def test_long_and_short_vectors_are_searched_by_inner_product_not_cosine():
     rng = np.random.default_rng(5)
     base = unit_vectors(rng, 200, 10) * rng.uniform(0, 50, (200, 1)).astype(np.float32)
-    assert_same(search_exact(base[:9] * 3, base, 15, block_rows=64), naive_search(base[:9] * 3, base, 15))
+    assert_same(search_exact(base[:9] * 3, base, 15, tiling=Tiling(64)), naive_search(base[:9] * 3, base, 15))
 
 
 def test_similarities_never_hold_minus_zero():
@@ -178,16 +192,16 @@ def test_an_approximate_index_that_visits_everything_is_exact():
     exclude = rng.integers(-1, 600, 30)
     expected = search_exact(queries, base, 10, exclude=exclude)
     for index_factory in ("IVF8,Flat", "PCA16,IVF8,Flat"):
-        assert_same(
-            search_approximate(queries, base, 10, index_factory, nprobe=8, exclude=exclude, block_rows=99), expected
-        )
+        options = SearchOptions(index_factory, nprobe=8)
+        found = search_approximate(queries, base, 10, options, exclude=exclude, tiling=Tiling(99))
+        assert_same(found, expected)
 
 
 def test_an_approximate_search_gives_exact_similarities_of_what_it_finds():
     rng = np.random.default_rng(7)
     base, queries = unit_vectors(rng, 600, 16), unit_vectors(rng, 30, 16)
-    few = search(queries, base, 10, index_factory="IVF32,Flat", nprobe=1)
-    more = search(queries, base, 10, index_factory="IVF32,Flat", nprobe=16)
+    few = search(queries, base, 10, SearchOptions("IVF32,Flat", nprobe=1))
+    more = search(queries, base, 10, SearchOptions("IVF32,Flat", nprobe=16))
     exact = search(queries, base, 10)
     products = np.einsum("qd,qkd->qk", queries.astype(np.float64), base[few.rows].astype(np.float64))
     np.testing.assert_array_equal(np.where(few.rows < 0, 0, products.round(6)).astype(np.float32), few.similarities)
@@ -200,17 +214,18 @@ def test_an_approximate_search_gives_exact_similarities_of_what_it_finds():
 def test_a_compressed_index_can_leave_lists_short_but_never_repeats_a_row():
     rng = np.random.default_rng(8)
     base = unit_vectors(rng, 400, 16)
-    found = search_approximate(base[:20], base, 60, "IVF32,PQ4x4", nprobe=1)
+    found = search_approximate(base[:20], base, 60, SearchOptions("IVF32,PQ4x4", nprobe=1))
     for rows, similarities in zip(*found, strict=True):
         held = rows[rows >= 0]
         assert len(np.unique(held)) == len(held) and (rows[len(held) :] == -1).all()
         assert (np.diff(similarities[: len(held)]) <= 0).all()
 
 
+@pytest.mark.usefixtures("torch_engine")
 def test_the_search_restores_the_matmul_precision_of_its_caller():
     torch.set_float32_matmul_precision("high")
     try:
-        search_exact(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1, device="cpu")
+        search_exact(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1)
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -219,22 +234,35 @@ def test_the_search_restores_the_matmul_precision_of_its_caller():
 def test_the_error_bound_covers_float32_products():
     rng = np.random.default_rng(9)
     x, y = unit_vectors(rng, 200, 300) * 5, unit_vectors(rng, 200, 300)
-    noise = blocks.float32_error(x, float(np.linalg.norm(y, axis=1).max()))
+    bounds = blocks.error_bounds(x, float(np.linalg.norm(y, axis=1).max()))
     difference = np.abs((x @ y.T).astype(np.float64) - x.astype(np.float64) @ y.astype(np.float64).T)
-    assert (difference <= noise[:, None]).all()
+    assert (difference <= bounds[:, None]).all()
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 3000])
+def test_pair_products_are_summed_in_float64_and_do_not_depend_on_the_other_pairs(pairs):
+    rng = np.random.default_rng(12)
+    left, right = unit_vectors(rng, 20, 100), unit_vectors(rng, 30, 100)
+    rows = rng.integers(0, 20, pairs), rng.integers(0, 30, pairs)
+    products = pair_products(left, right, *rows)
+    exact = left.astype(np.float64) @ right.astype(np.float64).T
+    np.testing.assert_allclose(products, exact[rows], rtol=0, atol=1e-15)
+    assert products.dtype == np.float64
+    one_by_one = [pair_products(left, right, rows[0][at : at + 1], rows[1][at : at + 1]) for at in range(pairs)]
+    assert products.tolist() == [float(product[0]) for product in one_by_one]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_lists_of_the_cpu():
     rng = np.random.default_rng(10)
     base, queries = unit_vectors(rng, 20_000, 256), unit_vectors(rng, 300, 256)
-    assert_same(search_exact(queries, base, 100, device="cuda"), search_exact(queries, base, 100))
+    assert_same(search_exact(queries, base, 100, device=torch.device("cuda")), search_exact(queries, base, 100))
 
 
-def test_settling_decides_most_queries_without_a_third_reading(monkeypatch):
+def test_rescoring_resolves_most_queries_without_a_third_reading(monkeypatch):
     rng = np.random.default_rng(11)
     base, queries = unit_vectors(rng, 5000, 64), unit_vectors(rng, 200, 64)
-    undecided = []
-    monkeypatch.setattr(knn, "_scan_again", lambda task, queries, *rest: undecided.append(len(queries)))
+    unresolved = []
+    monkeypatch.setattr(knn, "_scan_again", lambda search, queries, *rest: unresolved.append(len(queries)))
     search_exact(queries, base, 50)
-    assert undecided[0] <= 2
+    assert unresolved[0] <= 2

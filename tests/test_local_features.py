@@ -1,28 +1,35 @@
-"""Local features: keypoints are where the picture says, at every scale; the same bytes however they are asked for."""
+"""Local features: keypoints are where the image says, at every scale; the same bytes however they are asked for."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from photographs import write_photographs
 from PIL import Image
+from tasks import RecordedTask
 from torch import nn
 
 from pipeline.competition.demo.photograph import render_photograph
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
+    ImageRegion,
+    LocalExtractor,
     LocalNetwork,
-    View,
     calibrate_attention,
     extract_local,
     fit_size,
     locate_cells,
+    read_threshold,
     select_features,
+    write_local_features,
+    write_threshold,
 )
-from pipeline.features.local_store import LocalFeatures
+from pipeline.features.local_store import LocalFeatures, LocalStore
 from pipeline.images.decode import read_header
+from pipeline.images.split import Split
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
@@ -57,21 +64,25 @@ def facades():
 
 
 def facade_at(facades, scale):
-    """The small scales need a large picture, or there are few cells."""
+    """The small scales need a large image, or there are few cells."""
     return facades[1024 if scale < 0.6 else 384]
 
 
-def write(path, picture):
-    cv2.imwrite(str(path), picture[..., ::-1])
+def write(path, image):
+    cv2.imwrite(str(path), image[..., ::-1])
     return path
 
 
-def views_of(paths):
-    return [View(path, read_header(path)) for path in paths]
+def regions_of(paths):
+    return [ImageRegion(path, read_header(path)) for path in paths]
 
 
 def extract(network, paths, settings=EVERYTHING, min_attention=NO_THRESHOLD, workers=0):
-    return extract_local(network, views_of(paths), settings, min_attention, CPU, workers)
+    return extract_local(LocalExtractor(network, settings, CPU), regions_of(paths), min_attention, workers)
+
+
+def calibrate(network, paths, settings=EVERYTHING):
+    return calibrate_attention(LocalExtractor(network, settings, CPU), regions_of(paths))
 
 
 def settings_of(**changes):
@@ -93,7 +104,7 @@ def same_bytes(one, other):
 
 
 def around_middle(linear, size):
-    """The affine map (2, 3) that leaves the middle of a picture of (width, height) where it is."""
+    """The affine map (2, 3) that leaves the middle of a image of (width, height) where it is."""
     middle = (np.array(size) - 1) / 2
     return np.hstack([linear, (middle - linear @ middle)[:, None]])
 
@@ -120,7 +131,7 @@ def test_matches_of_a_warped_photograph_agree_with_the_warp_within_2_cells(lite,
     maps = {name: around_middle(linear, size) for name, linear in LINEAR.items()}
     maps["shift"][:, 2] += np.array([0.11, -0.07]) * size
     warped = [cv2.warpAffine(facade, matrix, size, borderValue=(128, 128, 128)) for matrix in maps.values()]
-    paths = [write(tmp_path / f"{at}.png", picture) for at, picture in enumerate([facade, *warped])]
+    paths = [write(tmp_path / f"{at}.png", image) for at, image in enumerate([facade, *warped])]
     first, *others = extract(lite, paths, settings_of(scales=[scale]))
     assert len(first.points) == (round(size[0] / cell_px)) * (round(size[1] / cell_px)) >= 144
     corners = np.array([[0.15, 0.15], [0.85, 0.15], [0.15, 0.85], [0.85, 0.85]]) * size  # of what all of them show
@@ -189,7 +200,7 @@ def test_a_photograph_twice_as_large_has_the_same_features_in_its_own_pixels(lit
 
 
 class Watched(nn.Module):
-    """In place of a network: keeps the pictures that it is shown."""
+    """In place of a network: keeps the images that it is shown."""
 
     cell_centre_px = 0
 
@@ -203,9 +214,9 @@ def test_scaling_moves_nothing_and_shrinking_averages(scale, tmp_path):
     side = round(64 / scale)
     ramp = np.linspace(40, 215, side)  # left to right
     stripes = 30 * np.tile([[-1], [1], [1], [-1]], (side // 4, 1)) if scale < 1 else 0  # gone when they are averaged
-    picture = np.rint(ramp + stripes + np.zeros((side, side)))[..., None].repeat(3, axis=2)
+    image = np.rint(ramp + stripes + np.zeros((side, side)))[..., None].repeat(3, axis=2)
     network = Watched()
-    extract(network, [write(tmp_path / "ramp.png", picture.astype(np.uint8))], settings_of(scales=[scale]))
+    extract(network, [write(tmp_path / "ramp.png", image.astype(np.uint8))], settings_of(scales=[scale]))
     assert network.seen.shape == (1, 3, 64, 64)
     places = (np.arange(64) + 0.5) / scale - 0.5  # where the pixels come from
     expected = np.interp(places, np.arange(side), ramp)
@@ -218,7 +229,7 @@ def test_scaling_moves_nothing_and_shrinking_averages(scale, tmp_path):
 )
 def test_cells_are_located_as_by_hand(centre_px, xs, ys):
     # 48 x 32 px made of 96 x 160: pixel x at (x + 0.5) * 2 - 0.5, pixel y at (y + 0.5) * 5 - 0.5
-    points = locate_cells((3, 2), centre_px, (48, 32), View(Path("a.jpg"), (96, 160)))
+    points = locate_cells((3, 2), centre_px, (48, 32), ImageRegion(Path("a.jpg"), (96, 160)))
     assert points.dtype == np.float32
     assert points.tolist() == [[x, y] for y in ys for x in xs]
 
@@ -246,7 +257,7 @@ def test_points_are_in_pixels_of_the_photograph_however_small_it_was_seen(resnet
     ],
 )
 def test_photographs_are_seen_in_whole_cells(size, fitted):
-    assert fit_size(View(Path("a.jpg"), size), 1024) == fitted
+    assert fit_size(ImageRegion(Path("a.jpg"), size), 1024) == fitted
 
 
 # ---- The same bytes -------------------------------------------------------------------------------------------------
@@ -265,7 +276,7 @@ def expected(lite, photographs):
     return extract(lite, photographs, THREE_SCALES)
 
 
-def test_features_are_the_40_of_most_attention_with_descriptors_of_length_1(expected):
+def test_features_are_the_40_of_most_attention_with_normalised_descriptors(expected):
     for features in expected:
         assert len(features.points) == 40
         assert (np.diff(features.attention) <= 0).all()
@@ -338,7 +349,7 @@ def test_selected_are_those_of_most_attention_above_the_threshold_and_ties_go_to
 @pytest.mark.parametrize("quantile", [0.0, 0.25, 0.5, 0.9])
 def test_the_threshold_is_a_quantile_of_the_attention_of_all_cells(lite, photographs, quantile):
     photographs, settings = photographs[:6], settings_of(scales=[0.5, 1.0], attention_quantile=quantile)
-    threshold = calibrate_attention(lite, views_of(photographs), settings, CPU)
+    threshold = calibrate(lite, photographs, settings)
     cells = sorted(np.concatenate([features.attention for features in extract(lite, photographs, settings)]))
     at = quantile * (len(cells) - 1)
     low, high = float(cells[int(at)]), float(cells[int(np.ceil(at))])
@@ -348,19 +359,18 @@ def test_the_threshold_is_a_quantile_of_the_attention_of_all_cells(lite, photogr
 
 
 def test_without_photographs_the_threshold_is_0(lite):
-    assert calibrate_attention(lite, [], EVERYTHING, CPU) == 0.0
+    assert calibrate(lite, []) == 0.0
 
 
 def test_suppression_does_not_change_the_threshold(lite, photographs):
-    views = views_of(photographs[:4])
     thresholds = [
-        calibrate_attention(lite, views, settings_of(scales=[1.0], suppression_cells=cells), CPU) for cells in (0, 1)
+        calibrate(lite, photographs[:4], settings_of(scales=[1.0], suppression_cells=cells)) for cells in (0, 1)
     ]
     assert thresholds[0] == thresholds[1] > 0
 
 
 class Given(nn.Module):
-    """In place of a network: a given attention (h, w) for every picture, and codes that are all alike."""
+    """In place of a network: a given attention (h, w) for every image, and codes that are all alike."""
 
     cell_centre_px = 0
 
@@ -451,26 +461,52 @@ def test_attention_that_is_not_finite_is_refused_with_suppression_too(photograph
 
 def test_no_threshold_is_found_by_attention_that_is_not_finite(photographs):
     with pytest.raises(PipelineError, match="not finite"):
-        calibrate_attention(spoil("attention"), views_of(photographs[:1]), THREE_SCALES, CPU)
+        calibrate(spoil("attention"), photographs[:1], THREE_SCALES)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_photograph_is_named(lite, tmp_path, workers):
     paths = write_photographs(tmp_path, 3).paths
     Path(paths[1]).write_bytes(b"\xff\xd8\xff")
+    extractor = LocalExtractor(lite, THREE_SCALES, CPU)
     with pytest.raises(PipelineError, match=r"photo001\.jpg"):
-        extract_local(lite, [View(path, (100, 100)) for path in paths], THREE_SCALES, 0.0, CPU, workers)
+        extract_local(extractor, [ImageRegion(path, (100, 100)) for path in paths], 0.0, workers)
 
 
 def test_a_box_gives_the_features_of_its_part_at_the_scale_of_the_whole_in_pixels_of_the_whole(lite, facades, tmp_path):
-    picture, settings = facades[384], settings_of(scales=[0.5, 1.0, 2.0])
-    height, width = picture.shape[:2]
+    image, settings = facades[384], settings_of(scales=[0.5, 1.0, 2.0])
+    height, width = image.shape[:2]
     left, top, right, bottom = 64, 32, 64 + 160, 32 + 128
-    whole = write(tmp_path / "whole.png", picture)
-    part = write(tmp_path / "part.png", picture[top:bottom, left:right])
+    whole = write(tmp_path / "whole.png", image)
+    part = write(tmp_path / "part.png", image[top:bottom, left:right])
     expected = extract(lite, [part], settings)[0]
-    boxed = View(whole, (width, height), (left + 0.25, float(top), right - 0.25, float(bottom)))  # touches these pixels
-    found = extract_local(lite, [boxed], settings, NO_THRESHOLD, CPU)[0]
+    boxed = ImageRegion(
+        whole, (width, height), (left + 0.25, float(top), right - 0.25, float(bottom))
+    )  # touches these pixels
+    found = extract_local(LocalExtractor(lite, settings, CPU), [boxed], NO_THRESHOLD)[0]
     np.testing.assert_array_equal(found.descriptors, expected.descriptors)
     np.testing.assert_allclose(found.points, expected.points + np.array([left, top]), atol=1e-3)
     assert fit_size(boxed._replace(size=(2 * width, 2 * height)), width) == (80, 64)  # the whole is halved: so is it
+
+
+def test_a_split_is_written_with_its_threshold_and_only_the_wanted_images_have_features(lite, tmp_path):
+    paths = write_photographs(tmp_path / "images", 7).paths
+    sizes = [read_header(path) for path in paths]
+    rows = [(path.name, *size, 0.0, 0.0, *map(float, size)) for path, size in zip(paths, sizes, strict=True)]
+    table = pd.DataFrame(rows, columns=["path", "width", "height", "left", "top", "right", "bottom"])
+    split = Split(table, tmp_path / "images")
+    settings = settings_of(scales=[1.0], max_features=30, calibration_photographs=4, shard_rows=2)
+    extractor = LocalExtractor(lite, settings, CPU)
+    write_threshold(RecordedTask(tmp_path / "threshold"), extractor, split, seed=3)
+    sample = np.sort(np.random.default_rng(3).permutation(7)[:4])
+    threshold = read_threshold(tmp_path / "threshold")
+    assert threshold == calibrate(lite, [paths[row] for row in sample], settings) > 0
+
+    wanted = np.arange(7) % 3 != 1
+    write_local_features(RecordedTask(tmp_path / "features"), extractor, split, wanted, threshold)
+    store = LocalStore(tmp_path / "features")
+    expected = extract(lite, paths, settings, threshold)
+    assert store.counts.tolist() == [len(found.points) * keep for found, keep in zip(expected, wanted, strict=True)]
+    for row in np.flatnonzero(wanted):
+        np.testing.assert_array_equal(store[row].points, expected[row].points)
+        np.testing.assert_allclose(store[row].descriptors, expected[row].descriptors, atol=1e-3)

@@ -30,7 +30,7 @@ def unit_vectors(count, seed=0, dimensions=DIMENSIONS):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def photograph(count, seed=0):
+def image(count, seed=0):
     random = np.random.default_rng(seed)
     points = random.uniform(0, 800, (count, 2)).astype(np.float32)
     scales, attention = (random.random(count).astype(np.float32) for _ in range(2))
@@ -56,7 +56,7 @@ def cosines(first, second):
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("counts", [[], [0], [1], [0, 0, 0, 0], [0, 0, 0, 5], [5, 0, 1, 0, 0, 0, 0, 1000, 2, 0]])
 def test_every_row_comes_back(tmp_path, storage, counts):
-    features = [photograph(count, seed) for seed, count in enumerate(counts)]
+    features = [image(count, seed) for seed, count in enumerate(counts)]
     store = write(tmp_path, features, storage)
     assert len(store) == len(counts) and store.counts.tolist() == counts
     for row, expected in enumerate(features):
@@ -73,7 +73,7 @@ def test_every_row_comes_back(tmp_path, storage, counts):
 @pytest.mark.parametrize("seed", range(5))
 def test_random_numbers_of_keypoints_in_random_shards_come_back(tmp_path, seed):
     random = np.random.default_rng(seed)
-    features = [photograph(int(count), row) for row, count in enumerate(random.integers(-20, 40, 17).clip(0))]
+    features = [image(int(count), row) for row, count in enumerate(random.integers(-20, 40, 17).clip(0))]
     store = write(tmp_path, features, "float16", int(random.integers(1, 20)))
     for row, expected in enumerate(features):
         assert np.array_equal(store[row].points, expected.points)
@@ -91,12 +91,12 @@ def test_decoded_descriptors_are_unit_vectors(storage, count, dimensions):
     assert np.abs(lengths - 1).max(initial=0) < LENGTH_ERROR[storage]
 
 
-def test_halves_turn_a_vector_by_less_than_their_rounding():
+def test_float16_turns_a_vector_by_less_than_its_rounding():
     vectors = unit_vectors(5000)
     assert cosines(vectors, decode_descriptors(encode_descriptors(vectors, "float16"))).min() > 1 - 2**-22
 
 
-def test_bytes_turn_a_vector_by_no_more_than_half_a_step_in_every_dimension():
+def test_int8_turns_a_vector_by_no_more_than_half_a_step_in_every_dimension():
     vectors = unit_vectors(5000)
     vectors[:100, 0] = np.linspace(0, 3, 100)  # some with one great component, which makes the steps coarse
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -149,7 +149,7 @@ def test_unknown_formats_are_refused():
         encode_descriptors(unit_vectors(1, dimensions=12), "bits")
 
 
-def test_encoding_leaves_its_argument_alone():
+def test_encoding_does_not_change_its_argument():
     vectors = 2 * unit_vectors(10)
     before = vectors.copy()
     for storage in STORAGES:
@@ -157,28 +157,28 @@ def test_encoding_leaves_its_argument_alone():
     assert np.array_equal(vectors, before)
 
 
-def test_a_photograph_whose_arrays_disagree_is_refused():
-    with pytest.raises(ValueError, match=r"photograph 1 has \[3, 2, 3, 3\]"):
-        pack([NO_FEATURES, photograph(3)._replace(scales=np.zeros(2, np.float32))], "int8")
+def test_an_image_whose_arrays_disagree_is_refused():
+    with pytest.raises(ValueError, match=r"image 1 has \[3, 2, 3, 3\]"):
+        pack([NO_FEATURES, image(3)._replace(scales=np.zeros(2, np.float32))], "int8")
 
 
 @pytest.mark.parametrize("row", [-1, 3, 1000])
 def test_rows_outside_the_split_are_refused(tmp_path, row):
-    store = write(tmp_path, [photograph(2)] * 3, "int8")
+    store = write(tmp_path, [image(2)] * 3, "int8")
     with pytest.raises(IndexError, match=f"row {row} of 3"):
         store[row]
 
 
 def test_what_is_read_can_be_written_to_without_touching_the_store(tmp_path):
-    store = write(tmp_path, [photograph(2)], "float16")
+    store = write(tmp_path, [image(2)], "float16")
     for array in store[0]:
         array[:] = 7
-    assert np.array_equal(store[0].points, photograph(2).points)
+    assert np.array_equal(store[0].points, image(2).points)
 
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_many_threads_read_what_one_thread_reads(tmp_path, storage):
-    store = write(tmp_path, [photograph(seed % 40, seed) for seed in range(60)], storage)
+    store = write(tmp_path, [image(seed % 40, seed) for seed in range(60)], storage)
     rows = np.random.default_rng(0).integers(0, 60, 1000).tolist()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -192,7 +192,7 @@ def test_many_threads_read_what_one_thread_reads(tmp_path, storage):
 
 
 def test_a_store_goes_to_another_process_as_its_folder(tmp_path):
-    store = write(tmp_path, [photograph(50, seed) for seed in range(10)], "float16")
+    store = write(tmp_path, [image(50, seed) for seed in range(10)], "float16")
     sent = pickle.dumps(store)
     assert len(sent) < 500
     assert np.array_equal(pickle.loads(sent)[3].descriptors, store[3].descriptors)
@@ -207,14 +207,14 @@ def test_a_store_goes_to_another_process_as_its_folder(tmp_path):
         ("offsets", np.zeros(0, np.int64), "rise"),
         ("offsets", np.array([0.0, 3, 6]), "float64"),
         ("scales", np.zeros(5, np.float32), "5 scales where offsets end at 6"),
-        ("points", np.zeros(6, np.float32), "points is"),
-        ("attention", np.zeros(6), "attention is float64"),
-        ("descriptors", np.zeros((6, 128), np.int32), "descriptors is int32"),
+        ("points", np.zeros(6, np.float32), "points has dtype"),
+        ("attention", np.zeros(6), "attention has dtype float64"),
+        ("descriptors", np.zeros((6, 128), np.int32), "descriptors has dtype int32"),
         ("descriptors", None, "cannot be read"),
     ],
 )
 def test_a_folder_that_contradicts_itself_is_refused_with_the_file_named(tmp_path, name, value, complaint):
-    write(tmp_path, [photograph(2), photograph(4)], "int8")
+    write(tmp_path, [image(2), image(4)], "int8")
     path = tmp_path / f"{name}.npy"
     np.save(path, value) if value is not None else path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(PipelineError, match=complaint) as error:
@@ -223,7 +223,7 @@ def test_a_folder_that_contradicts_itself_is_refused_with_the_file_named(tmp_pat
 
 
 def test_a_missing_file_is_told_in_words(tmp_path):
-    write(tmp_path, [photograph(2)], "int8")
+    write(tmp_path, [image(2)], "int8")
     (tmp_path / "scales.npy").unlink()
     with pytest.raises(PipelineError, match="scales cannot be read"):
         LocalStore(tmp_path)

@@ -1,4 +1,4 @@
-"""The official examples (METHOD.md section 1.4), examples by hand, and the arrays against loops over one query each."""
+"""The official examples, examples by hand, and the array code against loops over the queries."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_retrieval_reproduces_the_official_example():
     assert mean_and_median_position(hits, k=1) == (1.5, 1.5)
 
 
-def test_a_repeated_image_is_no_second_hit_but_keeps_its_place():
+def test_a_repeated_image_is_no_second_hit_but_takes_a_position():
     hits, counts = hits_and_counts({"q": ["x", "x", "miss", "miss", "y"]}, {"q": ["x", "y"]})
     assert hits.tolist() == [[True, False, False, False, True]]
     assert mean_average_precision(hits, counts) == pytest.approx((1 + 2 / 5) / 2)
@@ -81,7 +81,7 @@ def test_predictions_for_unknown_images_are_refused_and_for_ignored_ones_left_ou
     assert encode_recognition({"z": (1, 1.0)}, {"q": [1]}, ignored={"z"}).labels.tolist() == [-1]
 
 
-def test_equal_scores_are_walked_in_order_of_id():
+def test_equal_scores_are_sorted_by_id():
     solution = {"b": [1], "a": [2]}
     assert gap({"a": (9, 0.5), "b": (1, 0.5)}, solution) == pytest.approx(1 / 2 / 2)  # a, wrong, comes first
     assert gap({"a": (2, 0.5), "b": (9, 0.5)}, solution) == pytest.approx(1 / 2)
@@ -98,7 +98,7 @@ def test_a_mean_over_nothing_is_refused():
         gap({}, {"a": []})
 
 
-def test_a_truth_from_pairs_is_sorted_and_counts_repeats_once():
+def test_a_ground_truth_from_pairs_is_sorted_and_counts_repeats_once():
     truth = Truth.from_pairs(np.array([2, 0, 2, 2]), np.array([5, 7, 1, 5]), 4)
     assert truth.offsets.tolist() == [0, 1, 1, 3, 3]
     assert truth.values.tolist() == [7, 1, 5]

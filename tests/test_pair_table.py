@@ -1,4 +1,4 @@
-"""Compared pairs: looked up like a dictionary, and the same table however the work is cut."""
+"""Verified pairs: looked up like a dictionary, and the same table however the work is cut."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,11 @@ from tasks import RecordedTask
 from pipeline.competition.metrics import Truth
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
 from pipeline.features.store import write_ragged_in_shards
-from pipeline.matching import pair_table
-from pipeline.matching.pair_table import PairTable, list_first_neighbours, list_neighbours, verify_split
-from pipeline.matching.verification import verify_pair
+from pipeline.matching import verified_pairs
+from pipeline.matching.pair_lists import list_first_neighbours, list_neighbours
+from pipeline.matching.pair_table import PairTable
+from pipeline.matching.verification import MatchOptions, verify_pair
+from pipeline.matching.verified_pairs import Comparison, write_verified_pairs
 from pipeline.settings import VerifySettings
 
 # ---- Looking up ----------------------------------------------------------------------------------------------------
@@ -67,14 +69,14 @@ def test_the_pairs_of_lists_are_those_of_a_loop(shape):
     assert pairs.tolist() == [[q, row] for q, near in enumerate(rows.tolist()) for row in near if row >= 0]
 
 
-# ---- Comparing -----------------------------------------------------------------------------------------------------
+# ---- Verifying -----------------------------------------------------------------------------------------------------
 
 CPU = torch.device("cpu")
 SIDES = np.array([400, 800, 640, 100, 500])
 SETTINGS = {"min_similarity": 0.5, "max_iterations": 100}
 
 
-def photograph(rng, count, surface, seen):
+def image(rng, count, surface, seen):
     """Features of which the first `seen` lie on the surface, shifted and a few pixels off."""
     points, descriptors = rng.uniform(0, 400, (count, 2)), rng.standard_normal((count, DIMENSIONS))
     points[:seen] = surface.points[:seen] + rng.uniform(-40, 40, 2) + rng.normal(0, 4, (seen, 2))
@@ -90,11 +92,11 @@ def write_store(folder, features):
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Three queries and five base photographs, some of one surface, one of each without features."""
+    """Three queries and five base images, some of one surface, one of each without features."""
     rng, folder = np.random.default_rng(1), tmp_path_factory.mktemp("stores")
-    surface = photograph(rng, 40, LocalFeatures(*(np.zeros((0, width)) for width in (2, 1, 1, DIMENSIONS))), 0)
-    queries = [photograph(rng, count, surface, seen) for count, seen in ((40, 30), (0, 0), (35, 20))]
-    base = [photograph(rng, count, surface, seen) for count, seen in ((30, 25), (50, 40), (0, 0), (40, 30), (40, 0))]
+    surface = image(rng, 40, LocalFeatures(*(np.zeros((0, width)) for width in (2, 1, 1, DIMENSIONS))), 0)
+    queries = [image(rng, count, surface, seen) for count, seen in ((40, 30), (0, 0), (35, 20))]
+    base = [image(rng, count, surface, seen) for count, seen in ((30, 25), (50, 40), (0, 0), (40, 30), (40, 0))]
     return write_store(folder / "queries", queries), write_store(folder / "base", base)
 
 
@@ -103,17 +105,18 @@ PAIRS = np.array([(query, row) for query in (2, 0, 1) for row in (3, 1, 0, 4, 2)
 
 def verify(folder, stores, pairs=PAIRS, shards=1000, **settings):
     given = VerifySettings(**SETTINGS | settings)
-    inliers = verify_split(RecordedTask(folder, shards), *stores, pairs, SIDES, "index", given, CPU)
+    comparison = Comparison(*stores, pairs, SIDES)
+    inliers = write_verified_pairs(RecordedTask(folder, shards), comparison, "index", given, CPU)
     return inliers, pd.read_parquet(folder / "pairs.parquet")
 
 
 @pytest.mark.parametrize("max_ratio", [1.0, 0.33])
-def test_a_table_holds_what_each_pair_counts_alone_within_a_share_of_the_base_photograph(tmp_path, stores, max_ratio):
+def test_a_table_holds_the_counts_of_each_pair_within_a_fraction_of_the_base_image(tmp_path, stores, max_ratio):
     inliers, table = verify(tmp_path, stores, max_ratio=max_ratio, inlier_threshold=0.015)
-    words = {"min_similarity": 0.5, "max_iterations": 100, "max_ratio": max_ratio if max_ratio < 1 else None}
+    options = MatchOptions(0.5, max_ratio if max_ratio < 1 else None, 100)
     expected = []
     for query, row in PAIRS.tolist():
-        matches, fitted = verify_pair(stores[0][query], stores[1][row], 0.015 * SIDES[row], **words)
+        matches, fitted = verify_pair(stores[0][query], stores[1][row], 0.015 * SIDES[row], options)
         expected.append([query, "index", row, len(matches), int(fitted.inliers.sum())])
     assert table.columns.tolist() == ["query", "split", "row", "matches", "inliers"]
     assert table.to_numpy().tolist() == expected
@@ -130,19 +133,19 @@ def test_the_table_is_the_same_however_the_pairs_are_cut(tmp_path, stores, shard
     assert cut == whole
 
 
-def test_comparing_goes_on_behind_the_last_shard_and_gives_the_same_bytes(tmp_path, stores, monkeypatch):
+def test_verification_resumes_after_the_last_shard_and_gives_the_same_bytes(tmp_path, stores, monkeypatch):
     verify(tmp_path / "whole", stores)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             verify(tmp_path / "killed", stores, shard_pairs=4, shards=2)
         assert [path.name for path in (tmp_path / "killed").iterdir()] == ["scratch"]
-    compared, verify_pairs = [], pair_table.verify_pairs
+    compared, verify_pairs = [], verified_pairs.verify_pairs
 
-    def watched(queries, base, pairs, *arguments, **words):
+    def watched(queries, base, pairs, *arguments):
         compared.append(len(pairs))
-        return verify_pairs(queries, base, pairs, *arguments, **words)
+        return verify_pairs(queries, base, pairs, *arguments)
 
-    monkeypatch.setattr(pair_table, "verify_pairs", watched)
+    monkeypatch.setattr(verified_pairs, "verify_pairs", watched)
     verify(tmp_path / "killed", stores, shard_pairs=4)
     assert compared == [4, 3]
     whole, killed = ((tmp_path / name / "pairs.parquet").read_bytes() for name in ("whole", "killed"))
@@ -157,12 +160,12 @@ def test_without_pairs_the_table_is_empty_and_has_its_columns_and_dtypes(tmp_pat
     for table in (empty, full):
         assert table.dtypes.astype(str).to_dict() == kinds
     lists = np.int32([[3, -1]])
-    assert PairTable.read(tmp_path / "empty" / "pairs.parquet").look_up(lists).tolist() == [[0, 0]]
+    assert PairTable.from_table(empty).look_up(lists).tolist() == [[0, 0]]
 
 
 def test_a_table_that_was_written_is_read_again(tmp_path, stores):
-    inliers, _ = verify(tmp_path, stores)
-    table = PairTable.read(tmp_path / "pairs.parquet")
+    inliers, written = verify(tmp_path, stores)
+    table = PairTable.from_table(written)
     known = dict(zip(map(tuple, PAIRS.tolist()), inliers.tolist(), strict=True))
     lists = np.int32([[0, 1, 2, 3, 4, -1]] * 3)
     assert table.look_up(lists).tolist() == [[known.get((query, row), 0) for row in lists[0]] for query in range(3)]

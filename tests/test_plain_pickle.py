@@ -114,7 +114,7 @@ def test_a_pickle_that_calls_anything_else_is_refused_by_name_and_does_nothing(t
         b"\x80\x02\x82\x01.",  # of the extension registry
     ],
 )
-def test_names_smuggled_in_by_hand_are_refused(tmp_path, stream):
+def test_hand_written_pickles_that_name_other_functions_are_refused(tmp_path, stream):
     (tmp_path / "bad.pkl").write_bytes(stream)
     with pytest.raises(PipelineError):
         read_plain_pickle(tmp_path / "bad.pkl")

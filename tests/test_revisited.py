@@ -6,16 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.competition.benchmark import (
-    add_distractors,
-    add_train,
-    digest_benchmark,
-    read_judgements,
-    renumber,
-    write_kept_judgements,
-)
-from pipeline.competition.benchmark_metrics import Judgements
+from pipeline.competition.benchmark import add_distractors, add_train, digest_benchmark
 from pipeline.competition.holidays import read_holidays
+from pipeline.competition.judgement_table import read_judgements, renumber, write_kept_judgements
+from pipeline.competition.junk import Judgements
 from pipeline.competition.metrics import Truth
 from pipeline.competition.revisited import find_ground_truth, read_revisited
 from pipeline.errors import PipelineError
@@ -74,7 +68,7 @@ def test_the_classic_sets_have_one_setup_and_their_queries_get_ids_of_their_own(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda t: t.pop("imlist"), "no such lists"),
+        (lambda t: t.pop("imlist"), "lacks one of imlist, qimlist and gnd"),
         (lambda t: t["gnd"].pop(), "1 judgements of 2 queries"),
         (lambda t: t["gnd"][1].pop("hard"), "query 1 has no list 'hard'"),
         (lambda t: t["gnd"][1].update(junk=[5]), "query 1 judges an image"),
@@ -84,12 +78,12 @@ def test_the_classic_sets_have_one_setup_and_their_queries_get_ids_of_their_own(
         (lambda t: t["gnd"][0].update(bbx=[5, 2, 5, 9]), "the box of query 0 is empty"),
         (lambda t: t["gnd"][0].update(easy=["a"]), "could not convert"),
         (lambda t: t.update(gnd=7), "not iterable"),
-        (lambda t: t["imlist"].__setitem__(0, "../../etc/passwd"), "no name of a photograph"),
+        (lambda t: t["imlist"].__setitem__(0, "../../etc/passwd"), "cannot be the name of a photograph"),
         (lambda t: t["imlist"].__setitem__(0, "i1"), "listed twice"),
-        (lambda t: [one.update(easy=[], hard=[]) for one in t["gnd"]], "nothing|anything to be found"),
+        (lambda t: [one.update(easy=[], hard=[]) for one in t["gnd"]], "no query has a positive"),
     ],
 )
-def test_judgements_that_are_none_are_refused_with_the_query(gnd, change, expected):
+def test_malformed_boxes_and_relevance_lists_are_refused_with_the_query(gnd, change, expected):
     with pytest.raises(PipelineError, match=expected):
         read_revisited(gnd(change))
 
@@ -105,7 +99,7 @@ def test_the_only_ground_truth_of_a_folder_is_found_and_another_is_named(tmp_pat
     assert find_ground_truth(tmp_path, "gnd_b.pkl") == tmp_path / "gnd_b.pkl"
 
 
-def test_holidays_asks_with_the_first_of_each_scene_and_never_finds_itself(tmp_path):
+def test_in_holidays_the_first_image_of_each_scene_is_the_query_and_junk_in_its_own_list(tmp_path):
     (tmp_path / "jpg").mkdir()
     for name in ("100101", "100000", "100002", "100001", "100100"):
         (tmp_path / "jpg" / f"{name}.jpg").touch()
@@ -124,7 +118,7 @@ def test_holidays_asks_with_the_first_of_each_scene_and_never_finds_itself(tmp_p
         read_holidays(tmp_path / "jpg")
 
 
-def test_distractors_stand_behind_the_database_under_ids_of_their_own(gnd, tmp_path):
+def test_distractors_come_after_the_database_with_ids_of_their_own(gnd, tmp_path):
     more = tmp_path / "more"
     (more / "a").mkdir(parents=True)
     for name in ("i0.jpg", "a/b c.JPG", "list.txt"):
@@ -154,10 +148,10 @@ def test_a_train_set_is_added_from_its_own_folder_with_its_clean_list(gnd, tmp_p
         add_train(read_revisited(gnd()), root)
 
 
-def test_what_cannot_be_read_is_numbered_behind_all_that_can():
+def test_images_that_cannot_be_read_are_numbered_after_all_others():
     judged = Judgements(Truth.from_lists([[0, 1], [2]]), Truth.from_lists([[3], []]))
     kept = renumber(judged, np.array([False, True]), np.array([True, False, True, True]))
-    assert lists(kept.positives) == [[1], [0, 3]]  # query 1 is row 0 now; image 1 comes behind 0, 2 and 3
+    assert lists(kept.positives) == [[1], [0, 3]]  # query 1 is row 0 now; image 1 comes after 0, 2 and 3
     assert lists(kept.junk) == [[], [2]]
 
 

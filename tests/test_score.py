@@ -52,7 +52,7 @@ def test_the_official_recognition_example(files):
     assert scored.scores["gap_public"] == 0.0 and scored.scores["gap_private"] == 0.5
 
 
-def test_the_traps_of_the_real_files(files):
+def test_the_peculiarities_of_the_real_files_are_read(files):
     """Ids of digits and of an exponent, columns in another order, spaces at the end, blank rows, ignored queries."""
     solution = (
         "id,images,Usage\r\n0012345678901234,12345e1234567890 0000000000000001 ,Public\r\n\r\n"
@@ -64,10 +64,10 @@ def test_the_traps_of_the_real_files(files):
     )
     scored = score_submission(*files(solution, submission))
     assert scored.scores["map_at_100"] == 1.0 and scored.queries == 1
-    assert "map_at_100_public" not in scored.scores  # the other half is empty: both is one
+    assert "map_at_100_public" not in scored.scores  # the other half is empty: "all" would repeat it
 
 
-def test_only_100_places_count_and_a_repeated_image_keeps_its_place_but_hits_once(files):
+def test_only_100_positions_count_and_a_repeated_image_takes_a_position_but_hits_once(files):
     others = [f"x{number}" for number in range(99)]
     solution = "id,images,Usage\nq,a b b,Public\n"
     late = score_submission(*files(solution, f"id,images\nq,{' '.join([*others, 'a', 'b'])}\n"))
@@ -76,7 +76,7 @@ def test_only_100_places_count_and_a_repeated_image_keeps_its_place_but_hits_onc
     assert twice.scores["map_at_100"] == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_equal_scores_are_walked_by_id_and_any_number_is_a_score(files):
+def test_equal_scores_are_sorted_by_id_and_any_number_is_a_score(files):
     solution = "id,landmarks,Usage\nb,1,Public\na,,Public\nc,2,Public\n"
     scored = score_submission(*files(solution, "id,landmarks\nb,1 -3e-2\na,7 -0.03\nc,\n"))
     assert scored.scores["gap"] == pytest.approx(1 / 2 / 2)  # a comes before b, one of two is found
@@ -87,9 +87,9 @@ def test_equal_scores_are_walked_by_id_and_any_number_is_a_score(files):
     ("solution", "submission", "expected"),
     [
         (RETRIEVAL, "id,landmarks\nA,1 2\n", "solution is of retrieval"),
-        (RETRIEVAL, "id,images\nA,10\nA,20\n", "has a row already in line 2"),
-        (RETRIEVAL, "id,images\nZ,10\n", "1 rows of queries that the solution does not have: Z"),
-        (RECOGNITION, "id,landmarks\nz,1 1\n", "1 rows of queries"),
+        (RETRIEVAL, "id,images\nA,10\nA,20\n", "already has a record in line 2"),
+        (RETRIEVAL, "id,images\nZ,10\n", "1 records of queries that the solution does not have: Z"),
+        (RECOGNITION, "id,landmarks\nz,1 1\n", "1 records of queries"),
         (RECOGNITION, "id,landmarks\na,1\n", "is no answer"),
         (RECOGNITION, "id,landmarks\na,1 2 3\n", "is no answer"),
         (RECOGNITION, "id,landmarks\na,1 nan\n", "is no answer"),

@@ -1,9 +1,10 @@
-"""Sharded arrays: the same bytes however the rows are cut, one shard lost to a kill."""
+"""Sharded arrays: the same bytes however the rows are cut, a kill loses at most one shard."""
 
 import numpy as np
 import pytest
+from tasks import RecordedTask
 
-from pipeline.features.store import write_in_shards, write_ragged_in_shards
+from pipeline.features.store import write_in_shards, write_ragged_in_shards, write_sharded
 
 
 def squares(start, stop):
@@ -38,10 +39,17 @@ def test_finished_shards_are_not_made_again(tmp_path):
     assert made == [0, 4, 8, 8]
 
 
-def test_a_wish_to_stop_is_met_behind_a_finished_shard(tmp_path):
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_request_to_stop_is_met_after_a_finished_shard(tmp_path, ragged):
+    make = make_ragged(10)[0] if ragged else squares
+    task = RecordedTask(tmp_path, shards=2)
     with pytest.raises(KeyboardInterrupt):
-        write_in_shards(tmp_path, tmp_path / "scratch", 10, 4, squares, should_stop=lambda: True)
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["000000000-000000004.npz"]
+        write_sharded(task, 10, 4, make, ragged=ragged)
+    assert task.told == [4, 4]
+    names = ["000000000-000000004.npz", "000000004-000000008.npz"]
+    assert sorted(path.name for path in task.scratch.iterdir()) == names and not list(tmp_path.glob("*.npy"))
+    write_sharded(RecordedTask(tmp_path), 10, 4, make, ragged=ragged)
+    assert len(np.load(tmp_path / ("offsets.npy" if ragged else "squares.npy"))) == 10 + ragged
 
 
 def test_a_shard_of_the_wrong_length_is_refused(tmp_path):
@@ -49,7 +57,7 @@ def test_a_shard_of_the_wrong_length_is_refused(tmp_path):
         write_in_shards(tmp_path, tmp_path / "s", 8, 4, lambda start, stop: {"a": np.zeros(4 if start == 0 else 3)})
 
 
-def ragged(rows, seed=0):
+def make_ragged(rows, seed=0):
     """A maker of rows with 0 to 4 items, many with none; the same items however the rows are cut."""
     counts = np.random.default_rng(seed).integers(-3, 5, rows).clip(0)
     offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -72,7 +80,7 @@ def read_files(folder):
 @pytest.mark.parametrize("rows", [0, 1, 5, 12, 13])
 @pytest.mark.parametrize("shard_rows", [1, 4, 100])
 def test_packed_files_are_the_same_however_the_rows_are_cut(tmp_path, rows, shard_rows):
-    make, offsets = ragged(rows, seed=rows)
+    make, offsets = make_ragged(rows, seed=rows)
     told = []
     write_ragged_in_shards(tmp_path, tmp_path / "scratch", rows, shard_rows, make, told.append)
     assert sorted(read_files(tmp_path)) == ["items.npy", "offsets.npy", "pairs.npy"]
@@ -95,7 +103,7 @@ def test_rows_without_any_item_keep_dtype_and_shape(tmp_path):
 
 
 def test_packed_shards_are_made_once_and_a_resumed_run_gives_the_same_bytes(tmp_path):
-    make, _ = ragged(10)
+    make, _ = make_ragged(10)
     made, deaths = [], [8, 4]
 
     def dying(start, stop):
@@ -117,7 +125,7 @@ def test_packed_shards_are_made_once_and_a_resumed_run_gives_the_same_bytes(tmp_
 
 
 def test_a_kill_while_packed_shards_are_merged_costs_no_shard(tmp_path, monkeypatch):
-    make, offsets = ragged(10)
+    make, offsets = make_ragged(10)
 
     def die(*arguments, **words):
         raise KeyboardInterrupt

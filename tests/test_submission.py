@@ -76,7 +76,7 @@ def test_lists_for_another_number_of_test_images_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_blocks_join_without_a_seam(tmp_path, monkeypatch):
+def test_lists_written_in_several_blocks_are_all_there_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(submission, "BLOCK", 3)
     rows = np.arange(10, dtype=np.int32)[:, None] % 4
     write_retrieval(tmp_path / "x.csv", [f"t{test}" for test in range(10)], rows, INDEX)
@@ -94,9 +94,9 @@ def test_every_broken_rule_is_counted_and_its_first_five_offenders_are_named(tmp
         "1 lists of more than 100 images (t0)",
         "1 lists with an image twice (t1)",
         "2 listed images that are not in index (alien, stranger)",
-        "1 test images without a row (t4)",
-        "7 rows that are no test image's (x0, x1, x2, x3, x4, …)",
-        "1 test images with several rows (t3)",
+        "1 test images without a record (t4)",
+        "7 records of images that are not in test (x0, x1, x2, x3, x4, …)",
+        "1 test images with several records (t3)",
     ):
         assert part in error.value.what
     assert error.value.where == path
@@ -112,12 +112,12 @@ def test_a_landmark_that_is_not_in_train_is_refused(tmp_path):
     validate_recognition(path, ["a", "b"])
     with pytest.raises(PipelineError, match=r"1 answers with a landmark that is not in train \(a\)"):
         validate_recognition(path, ["a", "b"], landmarks=[33])
-    with pytest.raises(PipelineError, match=r"1 test images without a row \(c\)"):
+    with pytest.raises(PipelineError, match=r"1 test images without a record \(c\)"):
         validate_recognition(path, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("cell", ["3", "3 0.5 1", "3 nan", "3 inf", "x 0.5", "1_2 0.5", "-3 0.5", "3 high"])
-def test_a_recognition_cell_that_is_no_answer_is_an_error_with_its_line(tmp_path, cell):
+def test_a_malformed_recognition_answer_is_an_error_with_its_line(tmp_path, cell):
     path = write(tmp_path / "x.csv", f"id,landmarks\na,1 0.5\n\nb,{cell}\n")
     with pytest.raises(PipelineError, match="line 4"):
         list(read_recognition(path))
@@ -130,7 +130,7 @@ def test_a_byte_order_mark_crlf_blank_rows_quotes_and_trailing_spaces_are_tolera
 
 def test_a_repeated_test_image_is_an_error_that_names_both_lines(tmp_path):
     path = write(tmp_path / "x.csv", "id,images\na,i1\nb,i1\na,i2\n")
-    with pytest.raises(PipelineError, match="'a' has a row already in line 2") as error:
+    with pytest.raises(PipelineError, match="'a' already has a record in line 2") as error:
         list(read_retrieval(path))
     assert str(error.value.where).endswith("line 4")
 
@@ -194,7 +194,7 @@ def test_a_recognition_solution_keeps_images_without_a_landmark(tmp_path):
         ("a,1,Public", "already"),
     ],
 )
-def test_a_wrong_row_of_a_solution_is_an_error_with_its_line(tmp_path, row, message):
+def test_a_malformed_record_of_a_solution_is_an_error_with_its_line(tmp_path, row, message):
     path = write(tmp_path / "x.csv", f"id,landmarks,Usage\na,1,Private\n{row}\n")
     with pytest.raises(PipelineError, match=message) as error:
         read_recognition_solution(path)

@@ -1,10 +1,12 @@
-"""The organisers' tables and plain folders: read as text, refused with file and line."""
+"""Tables in GLDv2's format and plain folders: ids are read as text, errors name the file and the line."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.competition.tables import digest_sources, read_folders, read_gldv2, write_clean_list
+from pipeline.competition.folders import digest_folders, read_folders
+from pipeline.competition.gldv2 import digest_gldv2, read_gldv2
+from pipeline.competition.train_clean import write_clean_list
 from pipeline.errors import PipelineError
 
 TABLES = {"train.csv": "id,landmark_id\nt1,5\nt2,5\n", "index.csv": "id\ni1\n", "test.csv": "id\nq1\n"}
@@ -37,8 +39,8 @@ def test_other_columns_a_byte_order_mark_crlf_quotes_blank_lines_and_a_trailing_
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"train": "id,landmark_id\na,1\na,1\n"}, ["id a stands twice", "train.csv, line 3"]),
-        ({"index": "id\ni1\nt1\n"}, ["id t1 stands also in train.csv", "index.csv, line 3"]),
+        ({"train": "id,landmark_id\na,1\na,1\n"}, ["id a appears twice", "train.csv, line 3"]),
+        ({"index": "id\ni1\nt1\n"}, ["id t1 appears also in train.csv", "index.csv, line 3"]),
         ({"index": "id\n../../etc/passwd\n"}, ["'../../etc/passwd'", "index.csv, line 2"]),
         ({"index": "id\na b\n"}, ["'a b'", "line 2"]),
         ({"index": "id\n.hidden\n"}, ["'.hidden'", "line 2"]),
@@ -52,7 +54,7 @@ def test_other_columns_a_byte_order_mark_crlf_quotes_blank_lines_and_a_trailing_
         ({"train_clean": "landmark_id,images\n5,t1 nobody\n"}, ["nobody is no photograph of 5", "clean.csv, line 2"]),
         ({"train_clean": "landmark_id,images\n6,t1\n"}, ["t1 is no photograph of 6", "line 2"]),
         ({"train_clean": "landmark_id,images\n5,t1 t1\n"}, ["t1 is listed twice", "line 2"]),
-        ({"train_clean": "landmark_id,images\n5,t1\n5,t2\n"}, ["5 stands on two lines", "line 3"]),
+        ({"train_clean": "landmark_id,images\n5,t1\n5,t2\n"}, ["5 appears on two lines", "line 3"]),
         ({"train_clean": "landmark_id,images\n5,\n"}, ["5 has no photographs", "line 2"]),
         ({"train_clean": "landmark_id,images\n"}, ["clean list is empty"]),
     ],
@@ -130,7 +132,7 @@ def test_folders_that_are_numbers_keep_them(tmp_path):
     assert dataset.landmark_names == {17: "17", 4: "4"}
 
 
-def test_one_name_in_two_splits_gets_two_ids_and_a_clash_is_refused(tmp_path):
+def test_one_name_in_two_splits_gets_two_ids_and_a_second_conflict_is_refused(tmp_path):
     splits = read_folders(make_folders(tmp_path / "a", ["train/A/1.jpg", "index/1.jpg", "test/1.jpg"])).splits
     assert [splits[name].ids for name in ("train", "index", "test")] == [["A_1"], ["1"], ["test_1"]]
     with pytest.raises(PipelineError, match="both get the id"):
@@ -150,15 +152,24 @@ def test_the_digest_of_the_sources_sees_tables_names_and_sizes_but_not_times(gld
     (root / "test" / "q").mkdir(parents=True)
     photograph = root / "test" / "q" / "q1.jpg"
     photograph.write_bytes(b"12")
-    first = digest_sources(root, "gldv2")
+    first = digest_gldv2(root)
     photograph.write_bytes(b"34")
-    assert digest_sources(root, "gldv2") == first
+    assert digest_gldv2(root) == first
     photograph.write_bytes(b"345")
-    second = digest_sources(root, "gldv2")
+    second = digest_gldv2(root)
     assert {name for name in first if first[name] != second[name]} == {"test/"}
     (root / "index.csv").write_text("id\ni2\n")
-    assert digest_sources(root, "gldv2")["index.csv"] != first["index.csv"]
+    assert digest_gldv2(root)["index.csv"] != first["index.csv"]
     assert first["train_clean.csv"] == "missing"
+
+
+def test_the_digest_of_plain_folders_sees_names_and_sizes_of_every_split(tmp_path):
+    root = make_folders(tmp_path, ["train/A/1.jpg", "index/1.jpg", "test/2.jpg"])
+    first = digest_folders(root)
+    assert set(first) == {"train/", "index/", "test/"}
+    (root / "index" / "1.jpg").write_bytes(b"longer")
+    second = digest_folders(root)
+    assert {name for name in first if first[name] != second[name]} == {"index/"}
 
 
 BOXES = "id,left,top,right,bottom\n"
@@ -181,7 +192,7 @@ def test_boxes_belong_to_their_photographs(gldv2):
         ("nobody,1,2,3,4", "no table lists"),
     ],
 )
-def test_a_box_that_is_none_is_refused_with_its_place(gldv2, row, message):
+def test_a_malformed_box_is_refused_with_its_file(gldv2, row, message):
     with pytest.raises(PipelineError, match=message) as error:
         read_gldv2(gldv2(boxes=f"{BOXES}{row}\n"))
     assert "boxes.csv" in str(error.value)
@@ -197,14 +208,14 @@ def test_photographs_of_no_landmark_are_a_split_when_asked_for_and_nothing_other
     split = read_gldv2(root, names=SPLITS).splits["non_landmark"]
     assert (split.ids, split.paths, split.landmarks) == (["abcd"], ["non_landmark/abcd.jpg"], None)
     assert "non_landmark" not in read_gldv2(root).splits
-    without, digests = digest_sources(root, "gldv2"), digest_sources(root, "gldv2", SPLITS)
+    without, digests = digest_gldv2(root), digest_gldv2(root, SPLITS)
     assert set(digests) - set(without) == {"non_landmark.csv", "non_landmark/"}
     (root / "non_landmark.csv").write_text("id\nefgh\n")
-    assert digest_sources(root, "gldv2") == without and digest_sources(root, "gldv2", SPLITS) != digests
+    assert digest_gldv2(root) == without and digest_gldv2(root, SPLITS) != digests
 
 
 @pytest.mark.parametrize("text", ["id\n", "id\nq1\n", "id\nn1\nn1\n", None])
-def test_photographs_of_no_landmark_that_are_none_or_stand_elsewhere_are_refused(gldv2, text):
+def test_a_missing_empty_or_overlapping_split_of_no_landmark_is_refused(gldv2, text):
     root = gldv2(**({} if text is None else {"non_landmark": text}))
     message = {"id\n": "not one photograph", "id\nq1\n": "also in test.csv", None: "no non_landmark.csv"}
     with pytest.raises(PipelineError, match=message.get(text, "twice in this file")) as caught:
@@ -213,7 +224,7 @@ def test_photographs_of_no_landmark_that_are_none_or_stand_elsewhere_are_refused
         assert "recognition.non_landmarks = false" in str(caught.value) and "column id" in str(caught.value)
 
 
-def test_what_is_missing_of_the_non_landmarks_is_said_before_any_table_is_read(gldv2):
+def test_missing_photographs_of_no_landmark_are_reported_before_any_table_is_read(gldv2):
     root = gldv2(train="nonsense")
     with pytest.raises(PipelineError, match=r"no non_landmark\.csv"):
         read_gldv2(root, names=SPLITS)

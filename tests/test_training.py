@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 from photographs import LANDMARKS, write_photographs
+from tasks import TrainingTask
 
 from pipeline.catalogue import HEADS
 from pipeline.errors import PipelineError
 from pipeline.images.batches import plan_training_epoch
-from pipeline.network.checkpoint import WEIGHTS, save_network
+from pipeline.network.checkpoint import WEIGHTS
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.optimiser import learning_rate
-from pipeline.network.training import HISTORY, STATE, Trainer, train
-from pipeline.network.training_set import TrainingSet, hold_back, map_classes
+from pipeline.network.training import HISTORY, STATE, Trainer, TrainingSetup, train, train_and_save
+from pipeline.network.training_set import TrainingSet, holdout_mask, map_classes
 from pipeline.settings import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
+GLOBAL = MODEL.model_copy(update={"local": False})
 PHASE = PhaseSettings(
     epochs=2,
     batch_size=6,
@@ -45,11 +47,29 @@ def kill_at(step):
     return on_step
 
 
+def setup_of(phase=PHASE, model=MODEL, seed=SEED):
+    return TrainingSetup(model, phase, seed, torch.device("cpu"))
+
+
+def fit(folder, photographs, phase=PHASE, model=MODEL, start=None, **options):
+    """The network trained with a folder for its state."""
+    return train(setup_of(phase, model), photographs, TrainingTask(folder, **options), start)
+
+
 def published(folder, photographs, phase=PHASE, model=MODEL, **options):
     """The bytes that a stage would publish: weights and history."""
-    network = train(model, phase, photographs, folder, SEED, **options)
-    save_network(folder / "published", network)
-    return (folder / "published" / WEIGHTS).read_bytes(), (folder / HISTORY).read_bytes()
+    task = TrainingTask(folder, **options)
+    train_and_save(task, setup_of(phase, model), photographs)
+    return (folder / WEIGHTS).read_bytes(), (folder / HISTORY).read_bytes()
+
+
+def read_history(folder):
+    """The rows of the history that a training writes while it runs, as texts."""
+    return [line.split(",") for line in (TrainingTask(folder).scratch / HISTORY).read_text().splitlines()[1:]]
+
+
+def state_file(folder):
+    return TrainingTask(folder).scratch / STATE
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +92,7 @@ def test_the_history_has_a_row_an_epoch_and_the_schedule_ends_low(undisturbed):
 @pytest.mark.parametrize("step", [1, 4, 7])
 def test_a_training_killed_at_any_step_ends_with_the_same_bytes(tmp_path, photographs, undisturbed, step):
     with pytest.raises(Killed):
-        train(MODEL, PHASE, photographs, tmp_path, SEED, on_step=kill_at(step))
+        fit(tmp_path, photographs, on_step=kill_at(step))
     assert published(tmp_path, photographs, workers=1) == undisturbed
 
 
@@ -82,7 +102,7 @@ from pathlib import Path
 import test_training as t
 photographs = t.write_photographs(Path(sys.argv[1]), 27)
 say = lambda done, steps, loss, rate: print(done, flush=True)
-t.train(t.MODEL, t.PHASE, photographs, Path(sys.argv[2]), t.SEED, on_step=say)
+t.fit(Path(sys.argv[2]), photographs, on_step=say)
 """
 
 
@@ -95,13 +115,13 @@ def test_a_sigkilled_training_ends_with_the_same_bytes(tmp_path, photographs, un
         if line.strip() == "5":
             process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert (tmp_path / "run" / STATE).exists()
+    assert state_file(tmp_path / "run").exists()
     assert published(tmp_path / "run", photographs) == undisturbed
 
 
 def test_asked_to_stop_it_saves_this_very_step(tmp_path, photographs, undisturbed):
     with pytest.raises(KeyboardInterrupt):
-        train(MODEL, PHASE, photographs, tmp_path, SEED, should_stop=lambda: True)
+        fit(tmp_path, photographs, stop=True)
     steps = []
     assert published(tmp_path, photographs, on_step=lambda done, *_: steps.append(done)) == undisturbed
     assert steps[0] == 2
@@ -114,35 +134,35 @@ def test_a_finished_training_called_again_does_no_step(tmp_path, photographs, un
 
 def test_the_state_of_another_training_is_refused(tmp_path, photographs):
     with pytest.raises(Killed):
-        train(MODEL, PHASE, photographs, tmp_path, SEED, on_step=kill_at(4))
+        fit(tmp_path, photographs, on_step=kill_at(4))
     with pytest.raises(PipelineError, match="another training"):
-        train(MODEL, PHASE, photographs, tmp_path, SEED + 1)
+        train(setup_of(seed=SEED + 1), photographs, TrainingTask(tmp_path))
 
 
 def test_it_learns_the_tints_of_the_landmarks(tmp_path, photographs):
     phase = PHASE.model_copy(update={"epochs": 4, "validation_fraction": 0.0, "augment": "none"})
-    network = train(MODEL, phase, photographs, tmp_path, SEED)
+    network = fit(tmp_path, photographs, phase)
     assert network.landmark_ids.tolist() == sorted(LANDMARKS)
-    rows = [line.split(",") for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
+    rows = read_history(tmp_path)
     assert float(rows[-1][2]) < float(rows[0][2]) and float(rows[-1][4]) > 0.8
-    assert rows[-1][5:7] == ["", ""]  # nothing was held back
+    assert rows[-1][5:7] == ["", ""]  # nothing was held out
 
 
 def test_zero_epochs_pass_the_network_on(tmp_path, photographs):
     phase = PHASE.model_copy(update={"epochs": 0})
-    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array([3, 8]), 9)
-    network = train(MODEL, phase, photographs, tmp_path, SEED, start=start)
+    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array([3, 8]), 9, local=False)
+    network = fit(tmp_path, photographs, phase, start=start)
     for name, value in start.embedding.state_dict().items():
         assert torch.equal(value, network.embedding.state_dict()[name]), name
     assert len(network.head.weight) == 3
-    assert len((tmp_path / HISTORY).read_text().splitlines()) == 1
+    assert read_history(tmp_path) == []
 
 
 def changed_parts(phase, photographs, folder):
     """Which tensors a training changes, by name, and the network that it started from."""
-    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array(sorted(LANDMARKS)), 9, local=True)
+    start = build_landmark_network(build_embedding(MODEL, 9), phase, np.array(sorted(LANDMARKS)), 9)
     before = {name: value.clone() for name, value in start.state_dict().items()}
-    network = train(MODEL, phase, photographs, folder, SEED, start=start)
+    network = fit(folder, photographs, phase, start=start)
     assert all(torch.equal(value, start.state_dict()[name]) for name, value in before.items())
     return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
 
@@ -161,18 +181,18 @@ def test_frozen_batchnorm_keeps_its_statistics_and_weights_while_the_rest_learns
 
 
 def test_the_local_branch_learns_and_leaves_what_the_global_branch_learns_as_it_is(tmp_path, photographs):
-    with_branch = train(MODEL, PHASE, photographs, tmp_path / "with", SEED)
-    without = train(MODEL.model_copy(update={"local": False}), PHASE, photographs, tmp_path / "without", SEED)
+    with_branch = fit(tmp_path / "with", photographs)
+    without = fit(tmp_path / "without", photographs, model=GLOBAL)
     assert with_branch.local is not None and without.local is None
     for name, value in without.state_dict().items():
         assert torch.equal(value, with_branch.state_dict()[name]), name
-    losses = [float(line.split(",")[3]) for line in (tmp_path / "with" / HISTORY).read_text().splitlines()[1:]]
+    losses = [float(row[3]) for row in read_history(tmp_path / "with")]
     assert losses[-1] < losses[0]
 
 
-def test_a_phase_goes_on_with_the_local_branch_of_the_phase_before(tmp_path, photographs):
-    start = train(MODEL, PHASE, photographs, tmp_path / "base", SEED)
-    network = train(MODEL, PHASE.model_copy(update={"epochs": 0}), photographs, tmp_path / "final", SEED, start=start)
+def test_a_phase_starts_from_the_local_branch_of_the_phase_before(tmp_path, photographs):
+    start = fit(tmp_path / "base", photographs)
+    network = fit(tmp_path / "final", photographs, PHASE.model_copy(update={"epochs": 0}), start=start)
     for name in ("local", "local_head"):
         for key, value in getattr(start, name).state_dict().items():
             assert torch.equal(value, getattr(network, name).state_dict()[key]), (name, key)
@@ -180,17 +200,14 @@ def test_a_phase_goes_on_with_the_local_branch_of_the_phase_before(tmp_path, pho
 
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_good_state(tmp_path, photographs):
     with pytest.raises(Killed):
-        train(MODEL, PHASE, photographs, tmp_path, SEED, on_step=kill_at(3))
-    good = (tmp_path / STATE).read_bytes()
+        fit(tmp_path, photographs, on_step=kill_at(3))
+    good = state_file(tmp_path).read_bytes()
 
     phase = PHASE.model_copy(update={"scale": 1e38, "learning_rate": 1e30})
     folder = tmp_path / "other"
     with pytest.raises(PipelineError, match=r"at step \d of 8\n  where: .*(photo0|other)"):
-        train(MODEL, phase, photographs, folder, SEED)
-    assert (tmp_path / STATE).read_bytes() == good
-
-
-GLOBAL = MODEL.model_copy(update={"local": False})
+        fit(folder, photographs, phase)
+    assert state_file(tmp_path).read_bytes() == good
 
 
 @pytest.mark.parametrize("head", list(HEADS))
@@ -199,8 +216,8 @@ def test_with_every_head_the_loss_falls(tmp_path, photographs, head):
         {"margin": 0.2, "min_margin": 0.05} if head in [name for name, traits in HEADS.items() if traits.margin] else {}
     )
     update = {"epochs": 4, "head": head, "scale": 10.0, "validation_fraction": 0.0, "augment": "none", **margins}
-    train(GLOBAL, PHASE.model_copy(update=update), photographs, tmp_path, SEED)
-    losses = [float(line.split(",")[2]) for line in (tmp_path / HISTORY).read_text().splitlines()[1:]]
+    fit(tmp_path, photographs, PHASE.model_copy(update=update), GLOBAL)
+    losses = [float(row[2]) for row in read_history(tmp_path)]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -218,7 +235,7 @@ def staged(photographs, tmp_path_factory):
 @pytest.mark.parametrize("step", [6, 11])
 def test_with_a_large_epoch_and_a_moving_scale_a_kill_changes_no_byte(tmp_path, photographs, staged, step):
     with pytest.raises(Killed):
-        train(GLOBAL, STAGED, photographs, tmp_path, SEED, on_step=kill_at(step))
+        fit(tmp_path, photographs, STAGED, GLOBAL, on_step=kill_at(step))
     assert published(tmp_path, photographs, STAGED, GLOBAL) == staged
 
 
@@ -226,7 +243,7 @@ def test_a_kill_changes_no_byte_where_epochs_have_other_numbers_of_batches(tmp_p
     def halve(ratios, sizes, batch_size, seed, epoch):
         return plan_training_epoch(ratios, sizes, batch_size // (2 if len(sizes) == len(LARGE) else 1), seed, epoch)
 
-    monkeypatch.setattr("pipeline.network.training.plan_training_epoch", halve)
+    monkeypatch.setattr("pipeline.network.batch_plan.plan_training_epoch", halve)
     rates = {}
 
     def note_rate(done, steps, loss, rate):
@@ -236,7 +253,7 @@ def test_a_kill_changes_no_byte_where_epochs_have_other_numbers_of_batches(tmp_p
     assert [line.split(",")[1] for line in expected[1].decode().splitlines()[1:]] == ["4", "8", "16"]
     assert rates == {done: learning_rate(STAGED, done - 1, 16) for done in range(1, 17)}
     with pytest.raises(Killed):
-        train(GLOBAL, STAGED, photographs, tmp_path / "killed", SEED, on_step=kill_at(13))
+        fit(tmp_path / "killed", photographs, STAGED, GLOBAL, on_step=kill_at(13))
     assert published(tmp_path / "killed", photographs, STAGED, GLOBAL) == expected
 
 
@@ -254,7 +271,7 @@ def test_large_epochs_are_larger_and_leave_batchnorm_as_it_was(tmp_path, photogr
         return result
 
     monkeypatch.setattr(Trainer, "_step", watched)
-    train(GLOBAL, STAGED, photographs, tmp_path, SEED)
+    fit(tmp_path, photographs, STAGED, GLOBAL)
     assert {seen[at] for at in range(8)} <= set(PHASE.template)
     assert {seen[at] for at in range(8, 12)} <= set(LARGE)
     assert [norms[at] for at in range(12)] == [True] * 8 + [False] * 4
@@ -274,21 +291,21 @@ def test_a_training_stopped_early_is_the_first_part_of_the_whole_schedule(tmp_pa
 
 def test_too_few_photographs_are_refused(tmp_path, photographs):
     one = TrainingSet(photographs.paths[:1], photographs.aspect_ratios[:1], photographs.labels[:1])
-    with pytest.raises(PipelineError, match="two at least"):
-        train(MODEL, PHASE, one, tmp_path, SEED)
+    with pytest.raises(PipelineError, match="at least two"):
+        fit(tmp_path, one)
 
 
 def test_one_landmark_and_a_short_last_batch_train(tmp_path, photographs):
     few = TrainingSet(photographs.paths[:7], photographs.aspect_ratios[:7], np.full(7, 42))
     phase = PHASE.model_copy(update={"epochs": 1, "head": "cosface"})
-    assert train(MODEL, phase, few, tmp_path, SEED).landmark_ids.tolist() == [42]
+    assert fit(tmp_path, few, phase).landmark_ids.tolist() == [42]
 
 
 def test_a_photograph_gone_bad_stops_training_with_its_name(tmp_path):
     photographs = write_photographs(tmp_path / "photographs", 9)
     photographs.paths[4].write_bytes(b"")
     with pytest.raises(PipelineError, match=r"photo004\.jpg") as caught:
-        train(MODEL, PHASE, photographs, tmp_path / "run", SEED)
+        fit(tmp_path / "run", photographs)
     assert caught.value.exit_code == 3
 
 
@@ -301,14 +318,14 @@ def test_landmark_ids_of_any_value_become_classes_in_ascending_order():
 def test_validation_never_takes_the_last_photograph_of_a_landmark(fraction):
     labels = np.random.default_rng(0).zipf(1.5, 300)
     for seed in range(5):
-        held_back = hold_back(labels, fraction, seed)
-        assert set(labels[~held_back]) == set(labels)
-        assert held_back.sum() <= round(300 * fraction)
-        assert (held_back == hold_back(labels, fraction, seed)).all()
-    assert hold_back(np.arange(10), 0.5, 0).sum() == 0
-    assert hold_back(np.zeros(10), 0.3, 0).sum() == 3
-    assert hold_back(np.zeros(2), 0.5, 0).sum() == 0
-    assert len(hold_back(np.zeros(0), 0.5, 0)) == 0
+        held_out = holdout_mask(labels, fraction, seed)
+        assert set(labels[~held_out]) == set(labels)
+        assert held_out.sum() <= round(300 * fraction)
+        assert (held_out == holdout_mask(labels, fraction, seed)).all()
+    assert holdout_mask(np.arange(10), 0.5, 0).sum() == 0
+    assert holdout_mask(np.zeros(10), 0.3, 0).sum() == 3
+    assert holdout_mask(np.zeros(2), 0.5, 0).sum() == 0
+    assert len(holdout_mask(np.zeros(0), 0.5, 0)) == 0
 
 
 def test_the_schedule_is_half_a_cosine():

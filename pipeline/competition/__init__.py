@@ -1,1 +1,1 @@
-"""What the organisers define: files, submissions, metrics, and a world to practise on."""
+"""What the organisers of competitions and benchmarks define: data, submissions, ground truths, metrics."""

@@ -1,4 +1,4 @@
-"""Answers by rows against solutions by ids: the official scores of one ranking, and of one recognition answer."""
+"""The official scores of one ranking and of one recognition answer, given by rows, against solutions given by ids."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import NONE, AnyIntegers, Doubles, Integers, Labels, Rows
 from pipeline.competition.metrics import (
     Truth,
     average_precisions,
@@ -27,23 +28,23 @@ Scores = dict[str, float | int | dict[str, float]]
 
 
 class Part(NamedTuple):
-    """The queries of a solution that are scored together.
+    """The queries of a solution that are scored together, in the order of ids, as the official scorer breaks ties.
 
-    queries: (Q,) int64 rows of test, -1 = in test.csv, but rejected as unreadable: no answer. truth: of the same Q, in
-    the order of their ids, by which the official scorer breaks ties.
+    queries: (Q,) int64 rows of test; -1 for a photograph that was rejected as unreadable, and so has no answer.
+    truth: the ground truth of the same Q queries.
     """
 
-    queries: NDArray[np.int64]
+    queries: Integers
     truth: Truth
 
 
 def read_retrieval_parts(
     path: Path, test_ids: Sequence[str], rejected: Sequence[str], index_ids: Sequence[str]
 ) -> dict[str, Part]:
-    """The scored queries of each half of a solution that has any, and of "all"; nothing when there is no such file.
+    """The scored queries of each half of a retrieval solution, and of both as "all"; empty when there is no such file.
 
-    The truth holds relevant index images as rows. One that stage 01 rejected is no row of index, but still one to find.
-    Raises PipelineError, naming the file, for queries that are in neither test_ids nor rejected.
+    The ground truth holds relevant index images as rows. One that was rejected as unreadable has no row in index, but
+    counts as an image to find. Raises PipelineError, naming the file, for queries in neither test_ids nor rejected.
     """
     if not path.is_file():
         return {}
@@ -59,7 +60,7 @@ def read_retrieval_parts(
 
 
 def read_recognition_parts(path: Path, test_ids: Sequence[str], rejected: Sequence[str]) -> dict[str, Part]:
-    """The same of a recognition solution: the truth holds the landmarks that each test image shows, often none."""
+    """The same of a recognition solution: the ground truth holds the landmarks of each test image (may be empty)."""
     if not path.is_file():
         return {}
     return recognition_parts(read_recognition_solution(path), test_ids, rejected, path)
@@ -68,17 +69,18 @@ def read_recognition_parts(path: Path, test_ids: Sequence[str], rejected: Sequen
 def recognition_parts(
     solution: Solution, test_ids: Sequence[str], rejected: Sequence[str], path: Path
 ) -> dict[str, Part]:
-    """The same of a solution that has been read from `path`."""
+    """The parts of a recognition solution that has been read from `path`."""
     return {
         name: Part(queries, Truth.from_lists([half[image] for image in half]))
         for name, half, queries in split_halves(solution, test_ids, rejected, path)
     }
 
 
-def score_retrieval(rows: NDArray[np.int32], parts: Mapping[str, Part]) -> Scores:
+def score_retrieval(rows: Rows, parts: Mapping[str, Part]) -> Scores:
     """The official retrieval scores of one ranking, rows (Q, K) int32 by test row; means are over all scored queries.
 
-    map_at_100 of each half carries its name; precision at ranks and positions of the first hit are over all queries.
+    map_at_100 has an entry for each half, with its name, and for both. Mean precisions and positions of the first hit
+    are over all queries.
     """
     scores: Scores = {}
     for name, part in parts.items():
@@ -92,7 +94,7 @@ def score_retrieval(rows: NDArray[np.int32], parts: Mapping[str, Part]) -> Score
     return scores
 
 
-def score_queries(rows: NDArray[np.int32], part: Part, count: int) -> NDArray[np.float64]:
+def score_queries(rows: Rows, part: Part, count: int) -> Doubles:
     """The average precision of each of `count` test rows, (count,); NaN for those that are not scored."""
     hits = find_hits(_answers(rows, part.queries), part.truth)
     scores = np.full(count, np.nan)
@@ -101,20 +103,20 @@ def score_queries(rows: NDArray[np.int32], part: Part, count: int) -> NDArray[np
     return scores
 
 
-def score_recognition(labels: NDArray[np.int64], scores: NDArray[np.floating], parts: Mapping[str, Part]) -> Scores:
-    """GAP, GAP over the images that show a landmark alone, and top-1; of each half under its name, and over all.
+def score_recognition(labels: Labels, scores: NDArray[np.floating], parts: Mapping[str, Part]) -> Scores:
+    """GAP, GAP of only the images that show a landmark, and top-1 accuracy, for each half with its name and for both.
 
-    labels, scores: (T,) by test row.
+    labels, scores: (T,) predicted landmarks and confidences by test row.
     """
     result: Scores = {}
     for name, part in parts.items():
         if not len(part.truth.values):
             continue  # a half in which no image shows a landmark has no GAP
         answers = _answers(labels[:, None], part.queries)[:, 0]
-        sureness = _answers(scores[:, None], part.queries)[:, 0]
+        confidences = _answers(scores[:, None], part.queries)[:, 0]
         key = "" if name == "all" else f"_{name}"
         for metric, landmarks_only in (("gap", False), ("gap_landmarks_only", True)):
-            value = global_average_precision(answers, sureness, part.truth, landmarks_only=landmarks_only)
+            value = global_average_precision(answers, confidences, part.truth, landmarks_only=landmarks_only)
             result[f"{metric}{key}"] = value
         result[f"top1{key}"] = top1_accuracy(answers, part.truth)
     return result
@@ -122,9 +124,9 @@ def score_recognition(labels: NDArray[np.int64], scores: NDArray[np.floating], p
 
 def split_halves(
     solution: Solution, test_ids: Sequence[str], rejected: Sequence[str], path: Path
-) -> list[tuple[str, dict, NDArray[np.int64]]]:
-    """(name, answers by id, test rows) of each half with scored queries, and last of both; in the order of ids."""
-    rows = {test_id: row for row, test_id in enumerate(test_ids)} | dict.fromkeys(rejected, -1)
+) -> list[tuple[str, dict, Integers]]:
+    """(name, answers by id, test rows) of each half that has scored queries, and last of "all"; in the order of ids."""
+    rows = {test_id: row for row, test_id in enumerate(test_ids)} | dict.fromkeys(rejected, NONE)
     halves = {"public": solution.public, "private": solution.private, "all": {**solution.public, **solution.private}}
     unknown = [query for query in halves["all"] if query not in rows]
     if unknown:
@@ -135,11 +137,11 @@ def split_halves(
         )
     halves = {name: dict(sorted(half.items())) for name, half in halves.items()}
     named = [(name, half, np.array([rows[query] for query in half], np.int64)) for name, half in halves.items() if half]
-    return named[-1:] if len(named) == 2 else named  # with one half empty, the other is all there is
+    return named[-1:] if len(named) == 2 else named  # "all" would repeat the only half
 
 
-def _answers(rows: NDArray, queries: NDArray[np.int64]) -> NDArray:
-    """The rows of the queries; a list of -1 for a query without an answer."""
+def _answers(rows: NDArray, queries: AnyIntegers) -> NDArray:
+    """The lists of the queries; a list of -1 for a query without an answer."""
     if not len(rows):
-        return np.full((len(queries), *rows.shape[1:]), -1, rows.dtype)
-    return np.where(queries[:, None] >= 0, rows[queries], -1)
+        return np.full((len(queries), *rows.shape[1:]), NONE, rows.dtype)
+    return np.where(queries[:, None] >= 0, rows[queries], NONE)

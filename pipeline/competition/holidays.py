@@ -1,7 +1,7 @@
-"""INRIA Holidays (Jégou et al. 2008): photographs <root>/jpg/<six digits>.jpg, the first four digits name the scene.
+"""INRIA Holidays (Jégou et al. 2008): photographs <root>/jpg/<six digits>.jpg, of which the first four are the scene.
 
-Of each scene the photograph ending in 00 is the query, and the others are to be found. All of the collection is
-searched; the query itself counts as junk.
+The photograph of each scene whose name ends in 00 is its query, and the others of the scene are its positives. The
+whole collection is the database; the query itself is junk in its own list.
 """
 
 from __future__ import annotations
@@ -9,32 +9,33 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.competition.benchmark import PHOTOGRAPHS, Benchmark, lay_out
-from pipeline.competition.benchmark_metrics import Judgements
+from pipeline.competition.benchmark import PHOTOGRAPHS, Benchmark, assemble_benchmark
+from pipeline.competition.junk import Judgements
+from pipeline.competition.listing import walk_files
 from pipeline.competition.metrics import Truth
-from pipeline.competition.tables import walk_files
 from pipeline.errors import PipelineError
 
 NAME = re.compile(r"([0-9]{4})([0-9]{2})")
 
 
 def read_holidays(root: Path) -> Benchmark:
-    """The benchmark of the photographs below `root`; its one setup is holidays.
+    """The benchmark of the photographs below `root`; its only setup is called holidays.
 
-    Raises PipelineError for a photograph of another name and for a scene without a query.
+    Raises PipelineError for a photograph with another name, for a scene without a query, and without photographs.
     """
-    files = (path for path, _ in walk_files(root / PHOTOGRAPHS))
-    images = sorted(path.removesuffix(".jpg") for path in files if path.endswith(".jpg"))
+    folder = root / PHOTOGRAPHS
+    images = sorted(path.removesuffix(".jpg") for path, _ in walk_files(folder) if path.endswith(".jpg"))
     bad = next((name for name in images if not NAME.fullmatch(name)), None)
     if bad is not None or not images:
         what = f"{bad}.jpg is no photograph of Holidays" if bad else "no photographs"
-        raise PipelineError(what, root / PHOTOGRAPHS, "the folder holds <six digits>.jpg, as they are distributed")
-    rows: dict[str, list[int]] = {}
+        raise PipelineError(what, folder, "the folder holds <six digits>.jpg, as they are distributed")
+    scenes: dict[str, list[int]] = {}
     for row, name in enumerate(images):
-        rows.setdefault(name[:4], []).append(row)
-    alone = next((scene for scene, own in rows.items() if not images[own[0]].endswith("00")), None)
-    if alone is not None:
-        raise PipelineError(f"scene {alone} has no query {alone}00.jpg", root / PHOTOGRAPHS, "unpack both archives")
-    positives = Truth.from_lists([own[1:] for own in rows.values()])
-    junk = Truth.from_lists([own[:1] for own in rows.values()])
-    return lay_out([images[own[0]] for own in rows.values()], images, None, {"holidays": Judgements(positives, junk)})
+        scenes.setdefault(name[:4], []).append(row)
+    incomplete = next((scene for scene, rows in scenes.items() if not images[rows[0]].endswith("00")), None)
+    if incomplete is not None:
+        raise PipelineError(f"scene {incomplete} has no query {incomplete}00.jpg", folder, "unpack both archives")
+    queries = [images[rows[0]] for rows in scenes.values()]
+    positives = Truth.from_lists([rows[1:] for rows in scenes.values()])
+    junk = Truth.from_lists([rows[:1] for rows in scenes.values()])
+    return assemble_benchmark(queries, images, None, {"holidays": Judgements(positives, junk)})

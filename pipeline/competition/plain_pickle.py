@@ -1,4 +1,4 @@
-"""Pickle files read as data: containers, numbers, texts and NumPy arrays; whatever would run code is refused."""
+"""Pickle files read as data: containers, numbers, texts and NumPy arrays; a pickle that would run code is refused."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 
-TYPE_CODE = re.compile(r"[biufcSUO][0-9]{0,9}")  # numbers, texts and objects; no fields, which may point anywhere
-ORDERS = ("<", ">", "|", "=")
+TYPE_CODE = re.compile(r"[biufcSUO][0-9]{0,9}")  # numbers, texts and objects; no structured types
+BYTE_ORDERS = ("<", ">", "|", "=")
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """What the pickle at `path` holds, texts of Python 2 as latin-1.
+    """The content of the pickle at `path`, with the texts of Python 2 decoded as latin-1.
 
-    A pickle is a program: it names functions and calls them. Here it may name those alone that make sets and NumPy
-    arrays, and what they stand for is done by the few lines below: NumPy's own would take a state that points outside
-    of an array's memory. Raises PipelineError that names the file and the function for any other, and for a damaged
-    file; nothing that the file names has been called or imported by then.
+    A pickle is a program that names functions and calls them. This reader only accepts the names that sets and NumPy
+    arrays need, and calls the stand-ins below instead of NumPy's functions, which would accept a state that points
+    outside of an array's memory. Raises PipelineError, naming the file and the function, for any other name, and for a
+    damaged file; nothing that the file names has been imported or called by then.
     """
     try:
         with open(path, "rb") as file:
-            return _settle(_PlainUnpickler(file, encoding="latin1").load())
+            return _resolve(_PlainUnpickler(file, encoding="latin1").load())
     except _Refused as refused:
-        raise PipelineError(
-            f"the pickle asks for {refused}: it holds more than data and is not trusted", path,
-            "fetch the file again from its publisher, and compare its checksum",
-        ) from None  # fmt: skip
+        hint = "fetch the file again from its publisher, and compare its checksum"
+        raise PipelineError(f"the pickle asks for {refused}: it is not only data", path, hint) from None
     except OSError as error:
         raise PipelineError(f"the file cannot be read: {error.strerror}", path, "check the path") from error
     except Exception as error:  # a damaged stream fails in many ways
@@ -40,29 +38,28 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 class _Refused(Exception):
-    """The name of a function that no data needs."""
+    """What the pickle asks for and plain data does not need."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return ADMITTED[module, name]
-        except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+        if (module, name) not in ACCEPTED:
+            raise _Refused(f"{module}.{name}")
+        return ACCEPTED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused(f"the persistent object {pid!r}")
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Python 3 writes bytes so into pickles that Python 2 can read; other encodings have no place there."""
+    """Bytes as Python 3 writes them into pickles that Python 2 can read."""
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"_codecs.encode to {encoding!r}")
     return text.encode("latin1")
 
 
 class _Type:
-    """What stands for a numpy.dtype while a pickle is read."""
+    """The stand-in for numpy.dtype while a pickle is read."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False):
         if not TYPE_CODE.fullmatch(code):
@@ -71,63 +68,60 @@ class _Type:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, order, *shape_and_fields = state
-        if order not in ORDERS or any(part is not None for part in shape_and_fields[:3]):
+        if order not in BYTE_ORDERS or any(part is not None for part in shape_and_fields[:3]):
             raise _Refused(f"the array type {self.code!r} with fields")
         self.order = order
 
-    def make(self) -> np.dtype[Any]:
-        """The type it stands for."""
+    def resolve(self) -> np.dtype[Any]:
         return np.dtype(self.order + self.code)
 
 
 class _Array:
-    """What stands for a numpy.ndarray while a pickle is read."""
+    """The stand-in for numpy.ndarray while a pickle is read."""
 
     def __init__(self, kind: object, shape: object, code: object):
         if kind is not NDARRAY:
-            raise _Refused("an array of a class of its own")
+            raise _Refused("an array of a subclass")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.shape, self.type, self.in_columns, self.data = state[-4:]
+        self.shape, self.type, self.column_major, self.data = state[-4:]
 
-    def make(self) -> NDArray[Any]:
-        """The array it stands for, what it holds settled too."""
-        order: Literal["C", "F"] = "F" if self.in_columns else "C"
+    def resolve(self) -> NDArray[Any]:
+        order: Literal["C", "F"] = "F" if self.column_major else "C"
         if not isinstance(self.data, list):
             return _array_of_bytes(self.data, self.type, self.shape, order)
         values = np.empty(len(self.data), np.object_)
-        for at, value in enumerate(self.data):
-            values[at] = _settle(value)
+        for position, value in enumerate(self.data):
+            values[position] = _resolve(value)
         return values.reshape(self.shape, order=order)
 
 
 def _array_of_bytes(data: Any, kind: _Type, shape: Any, order: Literal["C", "F"] = "C") -> NDArray[Any]:
     data = data.encode("latin1") if isinstance(data, str) else data  # Python 2's bytes
-    return np.frombuffer(data, kind.make()).reshape(shape, order=order).copy(order)
+    return np.frombuffer(data, kind.resolve()).reshape(shape, order=order).copy(order)
 
 
 def _scalar(kind: _Type, data: Any) -> Any:
     return _array_of_bytes(data, kind, (1,))[0]
 
 
-def _settle(value: Any) -> Any:
-    """The value with arrays where their stand-ins are, in lists, tuples and dicts of any depth."""
+def _resolve(value: Any) -> Any:
+    """The value with arrays and types instead of their stand-ins, in lists, tuples and dicts of any depth."""
     if isinstance(value, _Array | _Type):
-        return value.make()
+        return value.resolve()
     if isinstance(value, dict):
-        return {_settle(key): _settle(held) for key, held in value.items()}
-    return type(value)(map(_settle, value)) if type(value) in (list, tuple) else value
+        return {_resolve(key): _resolve(item) for key, item in value.items()}
+    return type(value)(map(_resolve, value)) if type(value) in (list, tuple) else value
 
 
-NDARRAY = "numpy.ndarray"  # pickles name the class, but have no need to call it
-ADMITTED: dict[tuple[str, str], Any] = {
+NDARRAY = "numpy.ndarray"  # pickles name the class as an argument, and never need to call it
+ACCEPTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): NDARRAY,
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode_latin1,
+    **{(builtins, kind.__name__): kind for builtins in ("builtins", "__builtin__") for kind in (set, frozenset, bytes)},
 }
 for _core in ("numpy.core", "numpy._core"):  # NumPy 1's and NumPy 2's
-    ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Array
-    ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
-    ADMITTED[f"{_core}.numeric", "_frombuffer"] = _array_of_bytes
-for _builtins in ("builtins", "__builtin__"):  # Python 3's and Python 2's
-    ADMITTED |= {(_builtins, made.__name__): made for made in (set, frozenset, bytes)}
+    ACCEPTED[f"{_core}.multiarray", "_reconstruct"] = _Array
+    ACCEPTED[f"{_core}.multiarray", "scalar"] = _scalar
+    ACCEPTED[f"{_core}.numeric", "_frombuffer"] = _array_of_bytes

@@ -1,4 +1,4 @@
-"""Where photographs and what is right about them come from, by the setting data.source."""
+"""The data source that the setting data.source names: its photographs, and the ground truth of a benchmark."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.competition.benchmark import Benchmark, add_distractors, add_train, digest_benchmark
-from pipeline.competition.benchmark_metrics import Judgements
+from pipeline.competition.dataset import Dataset
+from pipeline.competition.folders import digest_folders, read_folders
+from pipeline.competition.gldv2 import digest_gldv2, read_gldv2
 from pipeline.competition.holidays import read_holidays
+from pipeline.competition.junk import Judgements
 from pipeline.competition.revisited import find_ground_truth, read_revisited
-from pipeline.competition.tables import SPLITS, Dataset, digest_sources, read_folders, read_gldv2
-from pipeline.settings import DataSettings
+from pipeline.settings import SPLITS, DataSettings
 
 
 def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Dataset, Mapping[str, Judgements]]:
-    """The photographs, and the judgements of each setup where the data is a benchmark. Raises PipelineError.
+    """The photographs, and the judgements of each setup when the data is a benchmark, else none.
 
-    names: the splits to read; of a benchmark always its own.
+    names: the splits to read; a benchmark always has all three. Raises PipelineError for data that is missing or
+    broken.
     """
     root = data.root.absolute()
     if data.source == "folders":
@@ -32,12 +35,14 @@ def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Data
 
 
 def digest_source(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str, str]:
-    """Digests of everything that `read_source` and the decoder will read, by name."""
+    """Digests of all files that `read_source` and the decoder read, by name: a part of the cache key."""
     root = data.root.absolute()
+    if data.source == "folders":
+        return digest_folders(root, names)
     if not data.is_benchmark:
-        return digest_sources(root, data.source, names)
-    judged = find_ground_truth(root, data.ground_truth) if data.source == "revisited" else None
-    return digest_benchmark(root, judged, _absolute(data.train_root), _absolute(data.distractors))
+        return digest_gldv2(root, names)
+    ground_truth = find_ground_truth(root, data.ground_truth) if data.source == "revisited" else None
+    return digest_benchmark(root, ground_truth, _absolute(data.train_root), _absolute(data.distractors))
 
 
 def _read_benchmark(data: DataSettings, root: Path) -> Benchmark:

@@ -1,10 +1,10 @@
-"""Submission files and solution files of Google Landmarks v2: written, read and held against the rules.
+"""Submission files and solution files of Google Landmarks v2: writing, reading, and checking them against the rules.
 
     retrieval.csv     id,images       test id, then at most 100 index ids, best first, separated by spaces
     recognition.csv   id,landmarks    test id, then `<landmark> <score>`, or nothing
     solutions         id,images,Usage  or  id,landmarks,Usage; Usage is Public, Private or Ignored
 
-Names ending in .gz are gzip files. Everything is streamed, a row at a time.
+Names ending in .gz are gzip files. Everything is streamed, record by record.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from typing import BinaryIO, Generic, TextIO, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import DECIMALS, Labels, Rows, round_similarity
 from pipeline.artifacts import atomic_file
-from pipeline.competition.metrics import LIST_LENGTH
-from pipeline.competition.rows import read_rows
+from pipeline.catalogue import LIST_LENGTH
+from pipeline.competition.records import read_records
 from pipeline.errors import PipelineError
 
 SHOWN = 5  # offenders named in an error
-BLOCK = 4_096  # rows turned into text at a time
-NO_IMAGES = "None"  # how the retrieval solution marks a query that is not scored
+BLOCK = 4_096  # lists converted to text at a time
+NO_IMAGES = "None"  # marks a query that is not scored in the retrieval solution
 
 Answer = TypeVar("Answer")
 
@@ -37,31 +38,34 @@ Answer = TypeVar("Answer")
 # ---- Write ----------------------------------------------------------------------------------------------------------
 
 
-def write_retrieval(path: Path, ids: Sequence[str], rows: NDArray[np.int32], index_ids: Sequence[str]) -> None:
-    """Write one list a test image: rows (Q, K) are numbers of index images, -1 = none. Same input, same bytes."""
+def write_retrieval(path: Path, ids: Sequence[str], rows: Rows, index_ids: Sequence[str]) -> None:
+    """Write one list per test image: rows (Q, K) of index images, -1 = none. The same input gives the same bytes."""
     if len(ids) != len(rows):
         raise ValueError(f"{len(rows)} lists for {len(ids)} test images")
-    with _written(path) as file:
+    with _open_output(path) as file:
         file.write("id,images\n")
         for start in range(0, len(rows), BLOCK):
             for name, row in zip(ids[start : start + BLOCK], rows[start : start + BLOCK].tolist(), strict=True):
                 file.write(f"{name},{' '.join([index_ids[image] for image in row if image >= 0])}\n")
 
 
-def write_recognition(path: Path, ids: Sequence[str], labels: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
-    """Write one answer a test image, scores with 6 decimals; label -1 = an empty cell. Same input, same bytes."""
-    with _written(path) as file:
+def write_recognition(path: Path, ids: Sequence[str], labels: Labels, scores: NDArray[np.float32]) -> None:
+    """Write one answer per test image, scores with 6 decimals; label -1 = an empty cell.
+
+    The same input gives the same bytes.
+    """
+    with _open_output(path) as file:
         file.write("id,landmarks\n")
-        rounded = np.round(scores.astype(np.float64), 6) + 0.0  # never "-0.000000"
+        rounded = round_similarity(scores)  # never "-0.000000"
         for name, label, score in zip(ids, labels.tolist(), rounded.tolist(), strict=True):
-            file.write(f"{name},{label} {score:.6f}\n" if label >= 0 else f"{name},\n")
+            file.write(f"{name},{label} {score:.{DECIMALS}f}\n" if label >= 0 else f"{name},\n")
 
 
 @contextlib.contextmanager
-def _written(path: Path) -> Iterator[TextIO]:
+def _open_output(path: Path) -> Iterator[TextIO]:
     with atomic_file(path) as part, open(part, "wb") as raw:
         binary: BinaryIO = raw
-        if path.suffix == ".gz":  # no name and no time in its header; ids are random, a higher level gains nothing
+        if path.suffix == ".gz":  # no name or time in the header; random ids gain nothing from higher levels
             binary = cast(BinaryIO, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0))
         with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as text:
             yield text
@@ -71,29 +75,29 @@ def _written(path: Path) -> Iterator[TextIO]:
 
 
 def validate_retrieval(path: Path, test_ids: Collection[str], index_ids: Collection[str]) -> None:
-    """PipelineError unless the file keeps the rules: every test id once; at most 100 index ids a cell, each once."""
+    """Raise PipelineError unless every test id has one record, with at most 100 index ids, none of them twice."""
     offences, index = _Offences(), frozenset(index_ids)
-    rows = Counter[str]()
-    for _, (query, cell) in read_rows(path, ("id", "images")):
-        rows[query] += 1
+    records = Counter[str]()
+    for _, (query, cell) in read_records(path, ("id", "images")):
+        records[query] += 1
         images = cell.split()
-        held = frozenset(images)
+        listed = frozenset(images)
         offences.add(f"lists of more than {LIST_LENGTH} images", [query] if len(images) > LIST_LENGTH else [])
-        offences.add("lists with an image twice", [query] if len(held) < len(images) else [])
-        offences.add("listed images that are not in index", [] if index >= held else sorted(held - index))
-    _refuse_unless_kept(path, rows, test_ids, offences)
+        offences.add("lists with an image twice", [query] if len(listed) < len(images) else [])
+        offences.add("listed images that are not in index", [] if index >= listed else sorted(listed - index))
+    _refuse_offences(path, records, test_ids, offences)
 
 
 def validate_recognition(path: Path, test_ids: Collection[str], landmarks: Collection[int] | None = None) -> None:
-    """PipelineError unless the file keeps the rules: every test id once, an answer each or none; known landmarks."""
+    """Raise PipelineError unless every test id has one record, with one answer or none, from the known landmarks."""
     offences, known = _Offences(), None if landmarks is None else frozenset(landmarks)
-    rows = Counter[str]()
-    for line, (image, cell) in read_rows(path, ("id", "landmarks")):
-        rows[image] += 1
+    records = Counter[str]()
+    for line, (image, cell) in read_records(path, ("id", "landmarks")):
+        records[image] += 1
         answer = _parse_answer(cell, path, line)
         unknown = answer is not None and known is not None and answer[0] not in known
         offences.add("answers with a landmark that is not in train", [image] if unknown else [])
-    _refuse_unless_kept(path, rows, test_ids, offences)
+    _refuse_offences(path, records, test_ids, offences)
 
 
 @dataclass
@@ -116,16 +120,17 @@ class _Offences:
         )
 
 
-def _refuse_unless_kept(path: Path, rows: Counter[str], test_ids: Collection[str], offences: _Offences) -> None:
+def _refuse_offences(path: Path, records: Counter[str], test_ids: Collection[str], offences: _Offences) -> None:
+    """Raise PipelineError with all offences, including test ids whose number of records is not one."""
     test = frozenset(test_ids)
-    offences.add("test images without a row", [name for name in test_ids if name not in rows])
-    offences.add("rows that are no test image's", [name for name in rows if name not in test])
-    offences.add("test images with several rows", [name for name, count in rows.items() if count > 1])
+    offences.add("test images without a record", [name for name in test_ids if name not in records])
+    offences.add("records of images that are not in test", [name for name in records if name not in test])
+    offences.add("test images with several records", [name for name, count in records.items() if count > 1])
     if offences.counts:
         raise PipelineError(
             f"the submission breaks the competition's rules: {offences}",
             path,
-            "write it anew with stage 11, with the index.csv and test.csv that the rankings were made from",
+            "write it again from rankings of the same index.csv and test.csv",
         )
 
 
@@ -133,13 +138,16 @@ def _refuse_unless_kept(path: Path, rows: Counter[str], test_ids: Collection[str
 
 
 def read_retrieval(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """(test id, index ids best first) of every row; an empty cell is an empty list. A repeated test id is an error."""
+    """(test id, index ids best first) of every record; an empty cell is an empty list.
+
+    Raises PipelineError for a repeated test id.
+    """
     for _, (query, cell) in _read_once(path, ("id", "images")):
         yield query, cell.split()
 
 
 def read_recognition(path: Path) -> Iterator[tuple[str, tuple[int, float]]]:
-    """(test id, (landmark, score)) of every row with an answer. A repeated test id is an error."""
+    """(test id, (landmark, score)) of every record with an answer. Raises PipelineError for a repeated test id."""
     for line, (image, cell) in _read_once(path, ("id", "landmarks")):
         answer = _parse_answer(cell, path, line)
         if answer is not None:
@@ -147,12 +155,12 @@ def read_recognition(path: Path) -> Iterator[tuple[str, tuple[int, float]]]:
 
 
 def _read_once(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """The rows of `read_rows`; a first cell that comes a second time is an error."""
+    """The records of `read_records`. Raises PipelineError for a first cell that an earlier record has."""
     seen: dict[str, int] = {}
-    for line, cells in read_rows(path, columns):
+    for line, cells in read_records(path, columns):
         if seen.setdefault(cells[0], line) != line:
             raise PipelineError(
-                f"the test image {cells[0]!r} has a row already in line {seen[cells[0]]}",
+                f"the test image {cells[0]!r} already has a record in line {seen[cells[0]]}",
                 f"{path}, line {line}",
                 "keep one of the two",
             )
@@ -183,7 +191,7 @@ def _landmark(token: str) -> int:
 
 @dataclass(frozen=True)
 class Solution(Generic[Answer]):
-    """What is right for each test id of the two halves of the leaderboard, and the test ids that are not scored."""
+    """The ground truth of each test id in the two halves of the leaderboard, and the test ids that are not scored."""
 
     public: dict[str, Answer]
     private: dict[str, Answer]
@@ -191,12 +199,12 @@ class Solution(Generic[Answer]):
 
 
 def read_retrieval_solution(path: Path) -> Solution[tuple[str, ...]]:
-    """The relevant index ids of every query. A cell `None` or empty means ignored too: no list can answer it."""
+    """The relevant index ids of every query. A query whose cell is `None` or empty is ignored: it has none."""
     return _read_solution(path, "images", _parse_images)
 
 
 def read_recognition_solution(path: Path) -> Solution[tuple[int, ...]]:
-    """The landmarks that every test image shows, often none."""
+    """The ground-truth landmarks of each test image (may be empty)."""
     return _read_solution(path, "landmarks", _parse_landmarks)
 
 
@@ -215,7 +223,7 @@ def _read_solution(path: Path, column: str, parse: Callable[[str], Answer | None
     for line, (name, cell, usage) in _read_once(path, ("id", column, "Usage")):
         where = f"{path}, line {line}"
         if usage.strip() not in (*halves, "Ignored"):
-            raise PipelineError(f"Usage is {usage!r}", where, "it must be Public, Private or Ignored")
+            raise PipelineError(f"Usage is {usage!r}", where, "Usage is Public, Private or Ignored")
         try:
             answer = None if usage.strip() == "Ignored" else parse(cell)
         except ValueError as error:

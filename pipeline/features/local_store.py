@@ -1,9 +1,9 @@
-"""Local features of many photographs: one packed file an array, read by row with a single slice of each.
+"""Local features of many images: one packed file per array, read by row with a single slice of each.
 
-Descriptors are stored in one of three formats, which a reader knows by its dtype; what counts is their direction:
+Only the directions of descriptors are stored, in one of three formats that a reader recognises by the dtype:
 
     float16  256 bytes for 128 dimensions
-    int8     128 bytes; each vector is scaled so that its greatest absolute value is 127
+    int8     128 bytes; each vector is scaled so that its greatest absolute component is 127
     bits      16 bytes; the signs, packed
 """
 
@@ -18,17 +18,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Floats, Integers
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays
 
 DIMENSIONS = 128
-Floats = NDArray[np.float32]
 
 
 class LocalFeatures(NamedTuple):
-    """The keypoints of one photograph.
+    """The keypoints of one image.
 
-    points (n, 2) x, y in pixels; scales (n,); attention (n,); descriptors (n, D) of length 1.
+    points (n, 2) x, y in pixels; scales (n,); attention (n,); descriptors (n, D) L2-normalised.
     """
 
     points: Floats
@@ -43,9 +43,8 @@ NO_FEATURES = LocalFeatures(*(np.zeros(shape, np.float32) for shape in [(0, 2), 
 def encode_descriptors(descriptors: Floats, storage: str) -> NDArray:
     """The directions of descriptors (n, D) in a storage format: (n, D) float16 or int8, or (n, D / 8) uint8.
 
-    A vector of zeros stays zero in float16 and int8; in bits, where 0 and -0 count as positive, it becomes the
-    diagonal. Raises ValueError for an unknown format, for values that are not finite, and for bits where 8 does not
-    divide D.
+    A zero vector stays zero in float16 and int8; in bits, where 0 and -0 count as positive, it becomes the diagonal.
+    Raises ValueError for an unknown format, for values that are not finite, and for bits if 8 does not divide D.
     """
     if storage not in ENCODE:
         raise ValueError(f"descriptors cannot be stored as {storage}; known: {', '.join(ENCODE)}")
@@ -55,11 +54,11 @@ def encode_descriptors(descriptors: Floats, storage: str) -> NDArray:
 
 
 def decode_descriptors(stored: NDArray) -> Floats:
-    """Stored descriptors as float32 vectors (n, D) of length 1, the format known by the dtype.
+    """Stored descriptors as L2-normalised float32 vectors (n, D); the dtype tells the format.
 
-    From float16 the length is 1 within 2**-11, as far as rounding moved it: the angles between vectors have the same
-    error, and making it good would double the time. From int8 and bits it is 1 in float32. A vector that was stored as
-    zeros comes back as zeros. No pool of threads stands behind this, so that many threads may call it.
+    From float16 the norm is 1 within 2**-11, the rounding error of storage: the angles between vectors have the same
+    error, and normalising again would double the time. From int8 and bits it is 1 in float32. A vector that was stored
+    as zeros comes back as zeros. Uses no thread pool, so many threads may call it.
     """
     if stored.dtype not in DECODE:
         raise ValueError(f"no storage format of descriptors has the dtype {stored.dtype}")
@@ -67,35 +66,35 @@ def decode_descriptors(stored: NDArray) -> Floats:
 
 
 def pack(features: Sequence[LocalFeatures], storage: str) -> Arrays:
-    """The features of consecutive photographs as `write_ragged_in_shards` wants them, "counts" included.
+    """The features of consecutive images as `write_ragged_in_shards` expects them, "counts" included.
 
-    Raises ValueError where the arrays of a photograph disagree about the number of keypoints.
+    Raises ValueError if the arrays of an image disagree about the number of keypoints.
     """
-    for at, photograph in enumerate(features):
-        lengths = [len(array) for array in photograph]
+    for at, image in enumerate(features):
+        lengths = [len(array) for array in image]
         if len(set(lengths)) > 1:
-            raise ValueError(f"photograph {at} has {lengths} points, scales, attention values and descriptors")
-    whole = [NO_FEATURES, *features]  # without any photograph there are still dtypes and shapes
+            raise ValueError(f"image {at} has {lengths} points, scales, attention values and descriptors")
+    whole = [NO_FEATURES, *features]  # gives dtypes and shapes even without any image
     points, scales, attention = (
         np.concatenate(arrays, dtype=np.float32) for arrays in list(zip(*whole, strict=True))[:3]
     )
     return {
-        "counts": np.array([len(photograph.points) for photograph in features], np.int64),
+        "counts": np.array([len(image.points) for image in features], np.int64),
         "points": points,
         "scales": scales,
         "attention": attention,
-        "descriptors": np.concatenate([encode_descriptors(photograph.descriptors, storage) for photograph in whole]),
+        "descriptors": np.concatenate([encode_descriptors(image.descriptors, storage) for image in whole]),
     }
 
 
 class LocalStore:
     """The features of a split by row: `store[row]`, from any number of threads.
 
-    The files stay on the disk, mapped; only the offsets are in memory. A copy for another process opens them again.
+    The files stay on disk, memory-mapped; only the offsets are in memory. A pickled copy opens the files again.
     """
 
     def __init__(self, folder: Path):
-        """Open points, scales, attention, descriptors and offsets .npy; raises PipelineError where they disagree."""
+        """Open points, scales, attention, descriptors and offsets .npy; raises PipelineError if they disagree."""
         self.folder = folder
         self._offsets = np.array(_open(folder, "offsets", 1, np.int64))
         if len(self._offsets) == 0 or self._offsets[0] != 0 or (np.diff(self._offsets) < 0).any():
@@ -113,7 +112,7 @@ class LocalStore:
         return len(self._offsets) - 1
 
     def __getitem__(self, row: int) -> LocalFeatures:
-        """The features of a row, in arrays of their own; raises IndexError outside 0 to len - 1."""
+        """The features of a row, as copies; raises IndexError outside 0 to len - 1."""
         at = self._slice(row)
         return LocalFeatures(
             self._points[at].copy(),
@@ -126,12 +125,12 @@ class LocalStore:
         return type(self), (self.folder,)
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """Keypoints of every row, (rows,); 0 where a photograph has no features."""
+    def counts(self) -> Integers:
+        """Number of keypoints of every row, (rows,); 0 for an image without features."""
         return np.diff(self._offsets)
 
     def stored_descriptors(self, row: int) -> NDArray:
-        """The descriptors of a row as they are stored, read-only and not copied."""
+        """The descriptors of a row in their storage format, read-only and not copied."""
         return self._descriptors[self._slice(row)]
 
     def _slice(self, row: int) -> slice:
@@ -141,14 +140,16 @@ class LocalStore:
 
 
 def _open(folder: Path, name: str, dimensions: int, *dtypes: np.typing.DTypeLike) -> NDArray:
-    """A mapped array as a plain one: a slice of a numpy.memmap takes nine times as long."""
+    """A memory-mapped array as a plain one: a slice of a numpy.memmap takes nine times as long."""
     path = folder / f"{name}.npy"
     try:
         array = np.asarray(np.load(path, mmap_mode="r"))
     except (OSError, ValueError) as error:
         raise _damage(f"{name} cannot be read: {error}", path) from error
     if array.ndim != dimensions or array.dtype not in dtypes:
-        raise _damage(f"{name} is {array.dtype}{array.shape}, which no store of local features holds", path)
+        raise _damage(
+            f"{name} has dtype {array.dtype} and shape {array.shape}, which no store of local features holds", path
+        )
     return array
 
 
@@ -163,7 +164,7 @@ def _to_halves(descriptors: Floats) -> NDArray[np.float16]:
 def _from_halves(stored: NDArray[np.float16]) -> Floats:
     if len(stored) == 0:  # OpenCV refuses empty arrays
         return stored.astype(np.float32)
-    # Some 15 times as fast as numpy's conversion, and unlike torch's it starts no threads of its own.
+    # About 15 times as fast as numpy's conversion, and unlike torch's it starts no threads of its own.
     return np.asarray(cv2.convertFp16(np.ascontiguousarray(stored).view(np.int16)), np.float32)
 
 
@@ -188,16 +189,16 @@ def _from_bits(stored: NDArray[np.uint8]) -> Floats:
 
 @cache
 def _sign_table(dimensions: int) -> Floats:
-    """The eight components that each byte stands for, (256, 8)."""
+    """The eight components that each byte encodes, (256, 8)."""
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
     return ((2.0 * bits - 1) / np.sqrt(dimensions)).astype(np.float32)
 
 
 def _normalise(vectors: Floats) -> Floats:
-    """The vectors at length 1, in place; those of zeros stay zero."""
-    lengths = np.sqrt(np.vecdot(vectors, vectors))
-    lengths[lengths == 0] = 1
-    vectors *= (1 / lengths)[:, None]  # quicker than a division for every element
+    """L2-normalise the vectors in place; zero vectors stay zero."""
+    norms = np.sqrt(np.vecdot(vectors, vectors))
+    norms[norms == 0] = 1
+    vectors *= (1 / norms)[:, None]  # faster than a division for every component
     return vectors
 
 

@@ -1,4 +1,4 @@
-"""Large arrays made in shards: what a kill costs is one shard, and memory holds one shard."""
+"""Large arrays written in shards: a kill loses at most one shard of work, and memory holds one shard."""
 
 from __future__ import annotations
 
@@ -9,60 +9,72 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.artifacts import atomic_file
 from pipeline.task_context import TaskContext
 
 Arrays = dict[str, NDArray]
 Make = Callable[[int, int], Arrays]
+OnShard = Callable[[int], object]
 COUNTS, OFFSETS = "counts", "offsets"
 
 
 class Shard(NamedTuple):
-    """A file of arrays, and the rows start to stop of the whole that they are."""
+    """A file of arrays that holds the rows start to stop of the whole."""
 
     path: Path
     start: int
     stop: int
 
 
-def write_in_shards(
-    folder: Path,
-    scratch: Path,
-    rows: int,
-    shard_rows: int,
-    make: Make,
-    on_shard: Callable[[int], object] = lambda count: None,
-    should_stop: Callable[[], bool] = lambda: False,
+def write_sharded(
+    task: TaskContext, rows: int, shard_rows: int, make: Make, unit: str = "rows", ragged: bool = False
 ) -> None:
-    """Write `folder`/<name>.npy of `rows` rows for every array that `make(start, stop)` returns for its rows.
+    """Write arrays to the task's folder as `write_in_shards` does, or as `write_ragged_in_shards` if `ragged`.
 
-    Shards that stand in `scratch` from an earlier, killed call are taken as they are: the caller keeps scratch folders
-    of different work apart. on_shard is told the rows of each shard as it is there. Raises KeyboardInterrupt behind a
-    finished shard when should_stop() says so. Memory: one shard.
+    The rows are shown on a progress bar, counted in `unit`. Raises KeyboardInterrupt after a finished shard when the
+    task should stop.
     """
-    checked = partial(_make_checked, make, _check_rows)
-    shards = _make_shards(scratch, rows, shard_rows, checked, on_shard, should_stop)
+    write = write_ragged_in_shards if ragged else write_in_shards
+    with task.progress(rows, unit) as bar:
+        write(task.folder, task.scratch, rows, shard_rows, make, report_shards(task, bar))
+
+
+def report_shards(task: TaskContext, bar: tqdm) -> OnShard:
+    """What a task does after each shard: move its progress bar, and raise KeyboardInterrupt when it should stop."""
+
+    def on_shard(count: int) -> None:
+        bar.update(count)
+        if task.should_stop():
+            raise KeyboardInterrupt
+
+    return on_shard
+
+
+def write_in_shards(
+    folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard = lambda count: None
+) -> None:
+    """Write `folder`/<name>.npy with `rows` rows for every array that `make(start, stop)` returns for its rows.
+
+    Shards in `scratch` from an earlier call that was killed are reused: the caller keeps the scratch folders of
+    different work apart. on_shard is called with the number of rows after each shard, also a reused one; what it raises
+    ends the call without losing that shard. Memory: one shard.
+    """
+    shards = _make_shards(scratch, rows, shard_rows, partial(_make_checked, make, _check_rows), on_shard)
     _merge_shards(folder, shards, rows)
 
 
 def write_ragged_in_shards(
-    folder: Path,
-    scratch: Path,
-    rows: int,
-    shard_rows: int,
-    make: Make,
-    on_shard: Callable[[int], object] = lambda count: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard = lambda count: None
 ) -> None:
-    """Write arrays in which every row has as many items as it likes; the rest is as in `write_in_shards`.
+    """Write ragged arrays, with a variable number of items per row; otherwise as `write_in_shards`.
 
-    `make(start, stop)` returns "counts", (stop - start,) integers, and packed arrays: the items of its rows one behind
-    the other, counts.sum() of them. `folder` gets <name>.npy for every packed array, and offsets.npy, (rows + 1,)
-    int64: the items of a row are offsets[row] to offsets[row + 1].
+    `make(start, stop)` returns "counts", (stop - start,) integers, and packed arrays: the items of its rows
+    concatenated, counts.sum() of them. `folder` gets <name>.npy for every packed array, and offsets.npy, (rows + 1,)
+    int64: row r has the items offsets[r] to offsets[r + 1].
     """
-    checked = partial(_make_checked, make, _check_counts)
-    shards = _make_shards(scratch, rows, shard_rows, checked, on_shard, should_stop)
+    shards = _make_shards(scratch, rows, shard_rows, partial(_make_checked, make, _check_counts), on_shard)
     offsets = np.zeros(rows + 1, np.int64)
     for path, start, stop in shards:
         with np.load(path) as arrays:
@@ -73,23 +85,7 @@ def write_ragged_in_shards(
     np.save(folder / f"{OFFSETS}.npy", offsets)
 
 
-def write_at(
-    task: TaskContext, rows: int, shard_rows: int, make: Make, unit: str = "rows", ragged: bool = False
-) -> None:
-    """`write_in_shards`, or its ragged form, in the folders of a running task, with a progress bar over the rows."""
-    write = write_ragged_in_shards if ragged else write_in_shards
-    with task.progress(rows, unit) as bar:
-        write(task.folder, task.scratch, rows, shard_rows, make, bar.update, task.should_stop)
-
-
-def _make_shards(
-    scratch: Path,
-    rows: int,
-    shard_rows: int,
-    make: Make,
-    on_shard: Callable[[int], object],
-    should_stop: Callable[[], bool],
-) -> list[Shard]:
+def _make_shards(scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard) -> list[Shard]:
     """Every shard, in order; those that are not in `scratch` yet are made."""
     scratch.mkdir(parents=True, exist_ok=True)
     bounds = [(start, min(start + shard_rows, rows)) for start in range(0, max(rows, 1), shard_rows)]
@@ -100,15 +96,13 @@ def _make_shards(
             with atomic_file(path) as part, open(part, "wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
         on_shard(stop - start)
-        if should_stop():
-            raise KeyboardInterrupt
     return shards
 
 
 def _merge_shards(
     folder: Path, shards: list[Shard], rows: int, leave_out: str = "", casting: Literal["no", "unsafe"] = "unsafe"
 ) -> None:
-    """Write every array of the shards as one file; the first shard says its dtype and the shape of a row."""
+    """Write every array of the shards as one file; the first shard determines its dtype and the shape of a row."""
     merged: Arrays = {}
     for path, start, stop in shards:
         with np.load(path) as shard:
@@ -137,10 +131,12 @@ def _check_rows(arrays: Arrays, start: int, stop: int) -> None:
 
 def _check_counts(arrays: Arrays, start: int, stop: int) -> None:
     if COUNTS not in arrays or OFFSETS in arrays:
-        raise ValueError(f"the packed arrays of the rows {start} to {stop} need {COUNTS} and bring no {OFFSETS}")
+        raise ValueError(f"ragged arrays of the rows {start} to {stop} need {COUNTS} and must have no {OFFSETS}")
     counts = arrays[COUNTS]
     if counts.shape != (stop - start,) or counts.dtype.kind not in "iu" or (counts < 0).any():
-        raise ValueError(f"{COUNTS} {counts.dtype}{counts.shape} is no number of items for each row {start} to {stop}")
+        raise ValueError(
+            f"{COUNTS} {counts.dtype}{counts.shape} is no item count for each of the rows {start} to {stop}"
+        )
     for name, array in arrays.items():
         if name != COUNTS and len(array) != counts.sum():
             raise ValueError(f"{name} has {len(array)} items where the rows {start} to {stop} have {counts.sum()}")

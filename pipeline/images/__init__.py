@@ -1,1 +1,1 @@
-"""Pixels to batches."""
+"""From image files to batches of pixels."""

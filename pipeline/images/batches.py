@@ -1,7 +1,7 @@
-"""Photographs in batches of one size: aspect-ratio groups, the order of an epoch, and the loading processes.
+"""Aspect-ratio bucketing: all images of a batch have one size; the order of an epoch, and the loading processes.
 
-A batch has one size, (width, height), and every photograph goes to the size whose shape is nearest its own, so that
-buildings are hardly squashed (Yokoo et al. 2020; worth 20 points of mAP against squares of one size).
+Every image is resized to the size (width, height) whose aspect ratio is nearest its own, so that buildings are hardly
+distorted (Yokoo et al. 2020; worth 20 points of mAP compared with squares of one size).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.competition.tables import Box
+from pipeline.competition.dataset import Box
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.decode import Size, UndecodableImage, crop_photograph, decode_photograph, resize_photograph
 
-# (width, height) of each group, from wide to tall: the released settings of Yokoo et al. 2020.
+# (width, height) of each bucket, from wide to tall: the released settings of Yokoo et al. 2020.
 TEMPLATES: dict[str, list[Size]] = {
     "SS": [(384, 256), (256, 256), (256, 384)],
     "SS2": [(480, 320), (480, 352), (384, 384), (352, 480), (320, 480)],
@@ -34,11 +34,11 @@ TEMPLATES: dict[str, list[Size]] = {
     "L": [(800, 608), (800, 800), (608, 800)],
     "L2": [(800, 544), (800, 608), (800, 800), (608, 800), (544, 800)],
 }
-STRIDE = 32  # of the deepest feature map: a side that is no multiple of it would lose its edge
+STRIDE = 32  # of the deepest feature map: an image whose sides are not multiples of it would lose its edge
 
 
 class PlannedBatch(NamedTuple):
-    """What a loading process has to do: these rows, at this size, changed as in this epoch (None: not changed)."""
+    """The images that a loading process reads: their rows, size, and the epoch to augment for (None: not augmented)."""
 
     rows: np.ndarray
     size: Size
@@ -46,41 +46,39 @@ class PlannedBatch(NamedTuple):
 
 
 class LoadedBatch(NamedTuple):
-    """images (B, 3, H, W) uint8 RGB, channels last in memory; rows (B,) int64, the row numbers of the photographs."""
+    """images (B, 3, H, W) uint8 RGB, channels last in memory; rows (B,) int64, their rows in the split's table."""
 
     images: Tensor
     rows: Tensor
 
 
 def template_sizes(template: str | Sequence[Size]) -> list[Size]:
-    """The (width, height) of each group, from wide to tall, of a template's name or of an explicit list of any length.
+    """The (width, height) of each bucket, from wide to tall, by a template's name or by an explicit list of any length.
 
-    Raises PipelineError for an unknown name, and for sides that are no multiple of 32.
+    Raises PipelineError for an unknown name, and for sides that are not multiples of 32.
     """
     if isinstance(template, str) and template not in TEMPLATES:
         raise PipelineError(
             f"there is no template {template!r}",
             "template",
-            f"take one of {', '.join(TEMPLATES)}, or a list of [width, height]",
+            f"choose one of {', '.join(TEMPLATES)}, or a list of [width, height]",
         )
     sizes = TEMPLATES[template] if isinstance(template, str) else [(int(w), int(h)) for w, h in template]
     for width, height in sizes:
         if width % STRIDE or height % STRIDE:
             fitting = [max(1, round(side / STRIDE)) * STRIDE for side in (width, height)]
-            raise PipelineError(
-                f"the size {width} x {height} px does not fit the network", "template",
-                f"sides are multiples of {STRIDE}: [{fitting[0]}, {fitting[1]}]",
-            )  # fmt: skip
+            what = f"the size {width} x {height} px does not fit the network"
+            raise PipelineError(what, "template", f"sides are multiples of {STRIDE}: [{fitting[0]}, {fitting[1]}]")
     return sorted(sizes, key=lambda size: size[1] / size[0])
 
 
-def assign_groups(aspect_ratios: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
-    """The group of each photograph: the size whose height / width is nearest by ratio; ties go to the wider.
+def assign_buckets(aspect_ratios: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
+    """The bucket of each image: the size with the nearest aspect ratio, on a logarithmic scale; ties go to the wider.
 
     aspect_ratios: (N,) height / width  ->  (N,) int64 positions in `sizes`.
-    The published code cuts the ratios at fixed bins, one list for three groups and one for five. The nearest ratio
-    needs none, serves any number of groups, sends the shapes that cameras make (2:3, 3:4, square) where the bins do,
-    and never squashes more than they.
+    The published code divides the ratios at fixed thresholds, one list for three buckets and one for five. The nearest
+    ratio needs no thresholds, works for any number of buckets, assigns the shapes that cameras produce (2:3, 3:4,
+    square) to the same buckets, and never distorts more.
     """
     shapes = np.log([height / width for width, height in sizes])
     return np.abs(np.log(aspect_ratios)[:, None] - shapes).argmin(axis=1)
@@ -89,49 +87,49 @@ def assign_groups(aspect_ratios: np.ndarray, sizes: Sequence[Size]) -> np.ndarra
 def plan_training_epoch(
     aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size: int, seed: int, epoch: int
 ) -> list[PlannedBatch]:
-    """The batches of one epoch, in an order made of (seed, epoch): every photograph once, every batch of one size.
+    """The batches of one epoch, in an order drawn from (seed, epoch): every image once, every batch of one size.
 
-    What is left of a group when its full batches are taken rides with the next taller group. (The published code drops
-    it: nothing among millions of images, a twentieth of a small set.) So all batches are full but the last of all,
-    and a single photograph joins another batch: BatchNorm cannot learn from one.
-    To go on at step n of an epoch, skip the first n batches.
+    Leftovers of a bucket after its full batches are merged into the next (taller) bucket. (The published code drops
+    them, which is nothing among millions of images, but a twentieth of a small set.) So at most one batch is not full,
+    and a single leftover image joins another batch, because BatchNorm cannot be trained on one image. To resume at step
+    n of an epoch, skip the first n batches.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(aspect_ratios))
-    groups = assign_groups(np.asarray(aspect_ratios)[order], sizes)
+    buckets = assign_buckets(np.asarray(aspect_ratios)[order], sizes)
     batches: list[PlannedBatch] = []
-    rest = order[:0]
-    for group, size in enumerate(sizes):
-        rows = np.concatenate([rest, order[groups == group]])  # those that rode along are first: they ride once
+    leftover = order[:0]
+    for bucket, size in enumerate(sizes):
+        rows = np.concatenate([leftover, order[buckets == bucket]])  # leftovers first: into the next full batch
         full = len(rows) // batch_size * batch_size
-        batches += [PlannedBatch(rows[at : at + batch_size], size, epoch) for at in range(0, full, batch_size)]
-        rest = rows[full:]
-    if len(rest) == 1 and batches:
+        batches += [PlannedBatch(rows[start : start + batch_size], size, epoch) for start in range(0, full, batch_size)]
+        leftover = rows[full:]
+    if len(leftover) == 1 and batches:
         last = batches.pop()
-        batches.append(last._replace(rows=np.concatenate([last.rows, rest])))
-    elif len(rest):
-        batches.append(PlannedBatch(rest, sizes[-1], epoch))
+        batches.append(last._replace(rows=np.concatenate([last.rows, leftover])))
+    elif len(leftover):
+        batches.append(PlannedBatch(leftover, sizes[-1], epoch))
     shuffled = np.random.default_rng((seed, epoch, len(batches))).permutation(len(batches))
-    return [batches[at] for at in shuffled]
+    return [batches[position] for position in shuffled]
 
 
 def plan_evaluation(aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size: int) -> list[PlannedBatch]:
-    """All photographs once, group by group in row order, nothing dropped and nothing random."""
-    groups = assign_groups(np.asarray(aspect_ratios), sizes)
-    plan = []
-    for group, size in enumerate(sizes):
-        rows = np.flatnonzero(groups == group)
-        plan += [PlannedBatch(rows[at : at + batch_size], size) for at in range(0, len(rows), batch_size)]
-    return plan
+    """Batches of all images, bucket by bucket in the order of rows; nothing is dropped and nothing is random."""
+    buckets = assign_buckets(np.asarray(aspect_ratios), sizes)
+    batches = []
+    for bucket, size in enumerate(sizes):
+        rows = np.flatnonzero(buckets == bucket)
+        batches += [PlannedBatch(rows[start : start + batch_size], size) for start in range(0, len(rows), batch_size)]
+    return batches
 
 
 def group_by_size(sizes: Sequence[Size], batch_size: int) -> list[PlannedBatch]:
-    """All photographs once, those of one (width, height) together, sizes in the order in which they first occur."""
-    groups: dict[Size, list[int]] = {}
+    """Batches of all images, those of one (width, height) together, in the order in which sizes first occur."""
+    rows_of: dict[Size, list[int]] = {}
     for row, size in enumerate(sizes):
-        groups.setdefault(size, []).append(row)
+        rows_of.setdefault(size, []).append(row)
     return [
         PlannedBatch(np.array(rows[start : start + batch_size]), size)
-        for size, rows in groups.items()
+        for size, rows in rows_of.items()
         for start in range(0, len(rows), batch_size)
     ]
 
@@ -145,19 +143,18 @@ def load_batches(
 ) -> Iterator[LoadedBatch]:
     """The planned batches, loaded, in the order of the plan, whatever the number of loading processes.
 
-    boxes: the part of each photograph that is loaded, in its pixels; None = all of it.
-
-    A whole batch is loaded by one process: no collation, and the plan travels with the request, so that one set of
-    processes serves all epochs. Raises PipelineError (exit code 3) that names a file that does not decode.
+    boxes: the region of each image to load, in its pixels; None = whole images. Each batch is loaded by one process,
+    without collation, and the plan travels with the request, so that one set of processes serves all epochs. Raises
+    PipelineError (exit code 3) that names a file that cannot be decoded.
     """
     loader = DataLoader(
         _Photographs(paths, augmenter, boxes),
-        sampler=plan,  # any iterable: torch reads it a few batches ahead
+        sampler=plan,  # any iterable; torch reads it a few batches ahead
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=_one_thread,
-        generator=torch.Generator(),  # its own, or making a loader would advance the global one
+        generator=torch.Generator(),  # otherwise making a loader would advance the global generator
     )
     try:
         for batch in loader:
@@ -170,14 +167,14 @@ def load_batches(
         raise PipelineError(
             f"a loading process died: {str(error).splitlines()[0]}",
             "runtime.workers",
-            "it was short of memory or of /dev/shm: lower runtime.workers, then run the same command again",
+            "it probably ran out of memory or of /dev/shm: lower runtime.workers, then run the same command again",
             exit_code=1,
         ) from error
 
 
 @dataclass(frozen=True)
 class _Photographs(Dataset):
-    """Indexed by a PlannedBatch. What goes wrong is returned as a value: raised, torch would lose its type."""
+    """Indexed by a PlannedBatch. Errors are returned as values: torch would lose the type of a raised one."""
 
     paths: Sequence[Path]
     augmenter: Augmenter | None
@@ -200,10 +197,9 @@ class _Photographs(Dataset):
                 image = crop_photograph(decode_photograph(path), self.boxes[row])
             image = resize_photograph(image, planned.size)
         except UndecodableImage as error:
-            raise PipelineError(
-                f"a photograph that was readable no longer is: {error}", path,
-                "restore the file, or run stage 01 again so that it is listed as rejected", exit_code=3,
-            ) from None  # fmt: skip
+            what = f"a photograph that was readable no longer is: {error}"
+            hint = "restore the file, or prepare the data again, which lists it as rejected"
+            raise PipelineError(what, path, hint, exit_code=3) from None
         if self.augmenter is None or planned.epoch is None:
             return image
         return self.augmenter(image, planned.epoch, row)
@@ -214,4 +210,4 @@ def _unchanged(batch: object) -> object:
 
 
 def _one_thread(_worker: int) -> None:
-    cv2.setNumThreads(0)  # the processes are the parallelism: threads inside each would only compete
+    cv2.setNumThreads(0)  # the processes are the parallelism; threads in each of them would only compete

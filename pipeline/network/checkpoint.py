@@ -1,7 +1,8 @@
-"""Networks and training states on disk. A file is either the old one or the new one, never half of either.
+"""Networks and training states on disk. Files are written atomically.
 
-A published network is `weights.safetensors` beside `network.json`: what it is, which landmarks its classes are, and how
-its input is normalised. A training state is one file by torch.save, read back with weights_only: no code runs.
+A saved network is `weights.safetensors` and `network.json`: its architecture, its head, the landmarks of its classes
+and the normalisation of its input. A training state is one file by torch.save, loaded with weights_only, so that no
+code runs.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.settings import ModelSettings
 
-FORMAT = 3  # 1 knew no local branch, 2 no head but ArcFace and CosFace
+FORMAT = 3  # 1 had no local branch, 2 only the heads arcface and cosface
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
 
 
 def save_network(folder: Path, network: LandmarkNetwork) -> None:
-    """Write the network to `folder`: the same network gives the same bytes. The description is written last."""
+    """Write the network to `folder`. The same network gives the same bytes; the description is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with atomic_file(folder / WEIGHTS) as part:
         safetensors.torch.save_file(tensors, part)
     with atomic_file(folder / DESCRIPTION) as part:
-        part.write_text(json.dumps(_describe(network), indent=1) + "\n")
+        part.write_text(json.dumps(_make_description(network), indent=1) + "\n")
 
 
 def load_network(folder: Path, expected: ModelSettings | None = None) -> LandmarkNetwork:
     """The network in `folder`, on the CPU, in evaluation mode.
 
-    expected: settings that it has to fit. Raises PipelineError that names both sides: another architecture, another
-    number of classes in the weights than in the description, a future format, no network at all.
+    expected: the settings whose architecture the network must have. Raises PipelineError, with both values: another
+    architecture, another number of classes in the weights than in the description, another format, a missing network.
     """
     about = _read_description(folder / DESCRIPTION)
     architecture = about["architecture"]
@@ -58,25 +59,25 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
     return network.eval()
 
 
-def copy_network(source: Path, folder: Path, expected: ModelSettings) -> None:
-    """Copy the network in `source` to `folder` as it is. Raises PipelineError as `load_network` does."""
+def copy_checkpoint(source: Path, folder: Path, expected: ModelSettings) -> None:
+    """Copy the files of the network in `source` to `folder`. Raises PipelineError as `load_network` does."""
     load_network(source, expected)
     for name in (WEIGHTS, DESCRIPTION):
         shutil.copyfile(source / name, folder / name)
 
 
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors, numbers, texts, lists and dicts; the old file stays until the new one is on disk."""
+    """Write a state of tensors, numbers, strings, lists and dicts; it replaces the old file when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as part:
         torch.save({"format": FORMAT, **state}, part)
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
-    """The state, its tensors on the CPU. Raises PipelineError for a future format and for anything but plain data."""
+    """The state, its tensors on the CPU. Raises PipelineError for another format and for anything but plain data."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, zipfile and the unpickler each have their own
+    except Exception as error:  # torch, zipfile and the unpickler each raise their own classes
         reason = str(error).splitlines()[0]
         hint = "delete the file to train from the start"
         raise PipelineError(f"not a training state that can be trusted: {reason}", path, hint) from error
@@ -84,7 +85,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _describe(network: LandmarkNetwork) -> dict[str, Any]:
+def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
     embedding = network.embedding
     backbone = embedding.backbone
     return {
@@ -102,7 +103,7 @@ def _describe(network: LandmarkNetwork) -> dict[str, Any]:
 
 
 def _build_head(settings: dict[str, Any], dims: int, classes: int) -> Head:
-    """The head of a description, to be filled with its weights, margins of every landmark among them."""
+    """The head of a description; its weights, and margins per class if it has them, are loaded later."""
     margins = {"margin": torch.zeros(classes)} if settings.get("margin", 0.0) is None else {}
     return build_head(dims=dims, classes=classes, **settings | margins)
 
@@ -122,7 +123,9 @@ def _refuse_other_format(found: object, path: Path) -> None:
     if not isinstance(found, int):
         raise PipelineError("not a file of this pipeline: it has no format number", path, "delete it and train again")
     if found < FORMAT:
-        raise PipelineError(f"of an older version: format {found}, this one reads {FORMAT}", path, "train again")
+        raise PipelineError(
+            f"an older version wrote this: format {found}, this one reads {FORMAT}", path, "train again"
+        )
     if found > FORMAT:
         raise PipelineError(
             f"written by a newer version: format {found}, this one reads {FORMAT}", path,

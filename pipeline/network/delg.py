@@ -1,8 +1,8 @@
-"""DELG's local branch: an autoencoder and an attention on the shallow map (Cao, Araujo, Sim 2020, section 3).
+"""The local branch of DELG: an autoencoder and attention on the shallow map (Cao, Araujo, Sim 2020, section 3).
 
-Every cell of the shallow map becomes a local feature: its code describes it, its attention says how much it tells of
-the landmark. The branch learns beside the global descriptor, from the same photographs, and is cut off from it: the map
-comes in detached, so that neither the backbone nor the global descriptor notices.
+Every cell of the shallow map becomes a local feature: its code is the descriptor, its attention says how informative
+the cell is for recognising the landmark. The branch is trained together with the global descriptor, on the same images,
+but its input is detached: no gradient of it reaches the backbone or the global branch.
 
     shallow map ─► encoder ─► codes ─► decoder ─► reconstruction ─► attention
                                                       │                 │
@@ -19,14 +19,14 @@ from torch.nn import functional as F
 
 DIMS = 128  # of a local descriptor
 ATTENTION_CHANNELS = 512
-ATTENTION_WEIGHT, RECONSTRUCTION_WEIGHT = 1.0, 10.0  # beside the global loss: the released training's
+ATTENTION_WEIGHT, RECONSTRUCTION_WEIGHT = 1.0, 10.0  # relative to the global loss, as in the released training
 
 
 class LocalMaps(NamedTuple):
-    """What the branch sees at each cell. All (B, ·, h, w) float.
+    """The outputs of the branch at each cell. All (B, ·, h, w) float.
 
-    features: (B, C, h, w), the detached map, not negative; reconstruction: the same shape, from the codes alone.
-    codes: (B, 128, h, w), signed, not normalised. attention: (B, 1, h, w), above 0.
+    features: (B, C, h, w), the detached map, not negative. reconstruction: the same shape, decoded from the codes.
+    codes: (B, 128, h, w), signed, not normalised. attention: (B, 1, h, w), positive.
     """
 
     features: Tensor
@@ -36,10 +36,10 @@ class LocalMaps(NamedTuple):
 
 
 class LocalBranch(nn.Module):
-    """Codes and attention for every cell of a shallow map of `channels` channels.
+    """Codes and attention for every cell of a shallow map with `channels` channels.
 
-    The decoder ends in a ReLU, made for maps that end in one. Of a signed map (the MobileNet family's) it could only
-    give back half: such a map enters as its positive and its negative part, side by side.
+    The decoder ends in a ReLU and so suits maps that end in one. It could not reconstruct the negative values of a
+    signed map (MobileNet family): such a map enters as its positive and its negative part, concatenated.
     """
 
     def __init__(self, channels: int, signed: bool = False):
@@ -57,7 +57,7 @@ class LocalBranch(nn.Module):
         )
 
     def forward(self, shallow: Tensor) -> LocalMaps:
-        """(B, C16, h, w) shallow map, from which no gradient goes back."""
+        """(B, C16, h, w) shallow map  ->  codes, attention and reconstruction; no gradient flows into the map."""
         features = shallow.detach()
         if self.signed:
             features = torch.cat([F.relu(features), F.relu(-features)], 1)
@@ -67,19 +67,19 @@ class LocalBranch(nn.Module):
 
 
 def pool_attended(maps: LocalMaps) -> Tensor:
-    """(B, C) float32: the mean over the cells of attention times the cell's features of length 1.
+    """(B, C) float32: the mean over the cells of attention times the L2-normalised features.
 
-    So in the released training. The paper sums the reconstruction itself; with directions alone, attention cannot be
-    had by a large activation, and it picks the better keypoints (docs/network.md).
+    This follows the released training; the paper pools the reconstruction. With normalised features a large activation
+    cannot replace attention, and the selected keypoints are better (docs/network.md).
     """
     return (maps.attention.float() * F.normalize(maps.features.float(), dim=1)).mean((-2, -1))
 
 
 def local_loss(maps: LocalMaps, logits: Tensor, targets: Tensor) -> Tensor:
-    """The branch's share of the loss: attention + 10 × reconstruction.
+    """The loss of the branch, a scalar: attention + 10 × reconstruction, computed in float32.
 
-    logits: (B, L) of the attended features; targets (B,). The first is their cross-entropy, the second the mean squared
-    error over cells and channels. Computed in float32.
+    logits: (B, L) of the attention-pooled features; targets (B,). The attention term is their cross-entropy, the
+    reconstruction term the mean squared error over cells and channels.
     """
     reconstruction = F.mse_loss(maps.reconstruction.float(), maps.features.float())
     attention = F.cross_entropy(logits.float(), targets)

@@ -1,4 +1,4 @@
-"""The embedding network: a photograph becomes one descriptor (Yokoo et al. 2020, section 3.1)."""
+"""The embedding network: an image becomes one global descriptor (Yokoo et al. 2020, section 3.1)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pipeline.network.pooling import build_pooling
 
 
 class EmbeddingNetwork(nn.Module):
-    """Backbone -> pooling -> linear -> BatchNorm: descriptors (B, dims) float32 that are not normalised to length 1.
+    """Backbone -> pooling -> linear -> BatchNorm: descriptors (B, dims) float32, not L2-normalised.
 
-    The cosine head normalises while training; at extraction the raw vectors of several scales are averaged first.
-    A branch on the shallow map (DELG's local features) calls `backbone` itself and hands the deep map to `embed`.
+    In training the cosine head normalises them; at extraction the raw vectors of several scales are averaged first.
+    Training with a local branch calls `backbone` itself and passes the deep map to `embed`.
     """
 
     def __init__(self, backbone: Backbone, dims: int = 512, pooling: str = "gem", gem_power: float = 3.0):
@@ -35,6 +35,6 @@ class EmbeddingNetwork(nn.Module):
         return self.project(self.pool(deep))
 
     def project(self, pooled: Tensor) -> Tensor:
-        """(B, C32) pooled vectors  ->  (B, dims) float32. In float32 inside autocast too: it costs next to nothing."""
+        """(B, C32) pooled vectors  ->  (B, dims) float32. In float32 also inside autocast: the cost is negligible."""
         with torch.autocast(pooled.device.type, enabled=False):
             return self.norm(self.projection(pooled.float()))

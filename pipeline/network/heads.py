@@ -1,43 +1,55 @@
-"""Heads: what a network learns by. Each keeps weights for C landmarks and makes (B, C) logits of descriptors.
+"""Classification heads: the loss layers that the embedding is trained with. Each makes (B, C) logits of descriptors.
 
-    arcface, cosface    cosines to a direction a landmark, the target's less a margin
-    subcenter_arcface   the same with several directions a landmark, the nearest of which counts (Deng et al. 2020)
-    adacos              cosines without margin, by a scale that follows the training (Zhang et al. 2019)
-    softmax             inner products with descriptors of any length plus a bias: the baseline
+    arcface, cosface    cosine to one direction per landmark, with a margin at the target
+    subcenter_arcface   arcface with several directions per landmark, of which the nearest counts (Deng et al. 2020)
+    adacos              cosines without a margin; the scale follows the training (Zhang et al. 2019)
+    softmax             inner products with descriptors that are not normalised, plus a bias: the baseline
 
-Training asks for `scores`, which are greatest at the landmark that the head sees, and for the `logits` of these scores.
+Training asks for `scores`, whose greatest is at the landmark that the head predicts, and for the `logits` of these
+scores. A new head is a subclass of Head here, its entry in HEADS, and its line in pipeline/catalogue.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.catalogue import HEADS
-from pipeline.network.cosine_softmax import MARGINS, adacos_scale, adacos_start
+from pipeline.network.cosine_softmax import adacos_scale, adacos_start, arcface_logits, cosface_logits
 
-KINDS = tuple(HEADS)
+
+class HeadOptions(NamedTuple):
+    """The settings of heads; each head takes those that it has.
+
+    margin: one for all classes, or (C,) float32, one per class. scale: the factor of the cosines. sub_centres: K.
+    """
+
+    margin: float | Tensor
+    scale: float
+    sub_centres: int
 
 
 class Head(nn.Module):
-    """Weights (C, D), one vector a landmark, or (C, K, D), K sub-centres a landmark. All arithmetic is in float32."""
+    """Weights (C, D), one vector per landmark, or (C, K, D), K sub-centres per landmark. It computes in float32."""
 
-    def __init__(self, kind: str, dims: int, classes: int, sub_centres: int = 1):
+    kind: str  # its name in HEADS
+
+    def __init__(self, dims: int, classes: int, sub_centres: int = 1):
         super().__init__()
-        self.kind, self.dims, self.classes, self.sub_centres = kind, dims, classes, sub_centres
+        self.dims, self.classes, self.sub_centres = dims, classes, sub_centres
         rows = nn.init.xavier_normal_(torch.empty(classes * sub_centres, dims))
         self.weight = nn.Parameter(rows if sub_centres == 1 else rows.view(classes, sub_centres, dims))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `build_head` needs to make this head again, beside its sizes; its tensors are in its state."""
+        """What `build_head` needs besides the sizes to build this head again; its tensors are in its state."""
         return {"kind": self.kind}
 
     def class_cosines(self, descriptors: Tensor) -> Tensor:
-        """(B, D) descriptors of any length  ->  (B, C) cosines, of several sub-centres to the nearest."""
+        """(B, D) descriptors of any length  ->  (B, C) cosines; of several sub-centres that of the nearest."""
         with torch.autocast(descriptors.device.type, enabled=False):
             directions = F.normalize(self.weight.float(), dim=-1).view(-1, self.dims)
             cosines = F.normalize(descriptors.float()) @ directions.T
@@ -46,11 +58,11 @@ class Head(nn.Module):
             return cosines.view(-1, self.classes, self.sub_centres).amax(dim=2)
 
     def scores(self, descriptors: Tensor) -> Tensor:
-        """(B, D) descriptors  ->  (B, C) float32, in float32 inside autocast too."""
+        """(B, D) descriptors  ->  (B, C) float32, also inside autocast."""
         return self.class_cosines(descriptors)
 
     def logits(self, scores: Tensor, targets: Tensor | None = None) -> Tensor:
-        """(B, C) float32 logits of given scores: as training sees them with targets (B,), without margin else."""
+        """(B, C) float32 logits of these scores: with the margin at targets (B,), or without margins where None."""
         raise NotImplementedError
 
     def forward(self, descriptors: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -58,42 +70,43 @@ class Head(nn.Module):
         return self.logits(self.scores(descriptors), targets)
 
     @torch.no_grad()
-    def take_over(self, classes: Tensor, other: Head, other_classes: Tensor) -> None:
-        """Let `classes` (N,) start from what another head, of any kind, learnt of its `other_classes` (N,).
+    def warm_start_from(self, other: Head, classes: Tensor, other_classes: Tensor) -> None:
+        """Start the `classes` (N,) of this head from the weights that another head learnt for its `other_classes` (N,).
 
-        With as many sub-centres they are copied. Of more than fit, the longest are: each step is at right angles to a
-        direction and lengthens it, so that one which photographs chose outgrows one which none did. Of fewer, those
-        come first and the rest stays as drawn: copies of one direction would get equal gradients and stay copies,
-        whereas a drawn one is there for the photographs that look nothing like what was learnt.
+        The other head may be of any kind. With equal numbers of sub-centres the weights are copied. If the other head
+        has more, the longest are copied: a gradient step is orthogonal to the direction and lengthens it, so a
+        sub-centre that images chose outgrows one that none chose. If it has fewer, they come first and the remaining
+        sub-centres stay as initialised: copies of one direction would get equal gradients and stay equal, whereas a
+        random one is free for the images that differ most from what was learnt.
         """
-        known = other._centres()[other_classes].to(self.weight)
-        kept = min(self.sub_centres, other.sub_centres)
-        longest = known.norm(dim=2).topk(kept, dim=1).indices.sort(dim=1).values
-        self._centres()[classes, :kept] = known.gather(1, longest[:, :, None].expand(-1, -1, self.dims))
+        learnt = other._centres()[other_classes].to(self.weight)
+        count = min(self.sub_centres, other.sub_centres)
+        longest = learnt.norm(dim=2).topk(count, dim=1).indices.sort(dim=1).values
+        self._centres()[classes, :count] = learnt.gather(1, longest[:, :, None].expand(-1, -1, self.dims))
 
     def _centres(self) -> Tensor:
         """(C, K, D), a view of the weights."""
         return self.weight.view(self.classes, self.sub_centres, self.dims)
 
 
-class CosineSoftmax(Head):
-    """Logits are cosines times a scale, the target's with a margin."""
+class MarginSoftmax(Head):
+    """Logits are cosines times a scale, with a margin at the target. Subclasses define `margin_logits`."""
 
-    margin: float | Tensor  # (C,) float32, in the head's state, when every landmark has its own
+    margin: float | Tensor  # a (C,) float32 buffer where every class has its own
 
-    def __init__(self, kind: str, dims: int, classes: int, margin: float | Tensor, scale: float, sub_centres: int = 1):
-        super().__init__(kind, dims, classes, sub_centres)
-        self.scale = scale
-        if isinstance(margin, Tensor):
-            if margin.shape != (classes,):
-                raise ValueError(f"margins of shape {tuple(margin.shape)} for {classes} classes")
-            self.register_buffer("margin", margin)
+    def __init__(self, dims: int, classes: int, options: HeadOptions, sub_centres: int = 1):
+        super().__init__(dims, classes, sub_centres)
+        self.scale = options.scale
+        if isinstance(options.margin, Tensor):
+            if options.margin.shape != (classes,):
+                raise ValueError(f"margins of shape {tuple(options.margin.shape)} for {classes} classes")
+            self.register_buffer("margin", options.margin)
         else:
-            self.margin = margin
+            self.margin = options.margin
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As of every head. margin None: the landmarks' own are in the state."""
+        """As for every head; margin None: the state has one per class."""
         margin = None if isinstance(self.margin, Tensor) else self.margin
         return {"kind": self.kind, "margin": margin, "scale": self.scale, "sub_centres": self.sub_centres}
 
@@ -102,30 +115,61 @@ class CosineSoftmax(Head):
         if targets is None:
             return self.scale * scores
         margin = self.margin[targets] if isinstance(self.margin, Tensor) else self.margin
-        return MARGINS[self.kind](scores, targets, margin, self.scale)
+        return self.margin_logits(scores, targets, margin, self.scale)
+
+    @staticmethod
+    def margin_logits(cosines: Tensor, targets: Tensor, margin: float | Tensor, scale: float) -> Tensor:
+        """(B, C) logits of cosines (B, C), targets (B,) and a margin for all or (B,)."""
+        raise NotImplementedError
+
+
+class ArcFace(MarginSoftmax):
+    """An angular margin in radians (Deng et al. 2019)."""
+
+    kind = "arcface"
+    margin_logits = staticmethod(arcface_logits)
+
+
+class CosFace(MarginSoftmax):
+    """A margin that is subtracted from the cosine (Wang et al. 2018)."""
+
+    kind = "cosface"
+    margin_logits = staticmethod(cosface_logits)
+
+
+class SubCentreArcFace(ArcFace):
+    """ArcFace with several directions per landmark (Deng et al. 2020)."""
+
+    kind = "subcenter_arcface"
+
+    def __init__(self, dims: int, classes: int, options: HeadOptions):
+        super().__init__(dims, classes, options, options.sub_centres)
 
 
 class AdaCos(Head):
-    """Logits are cosines times a scale that every step of training sets anew; the scale is in the head's state."""
+    """Logits are cosines times a scale that every training step updates; the scale is in the head's state."""
 
+    kind = "adacos"
     scale: Tensor
 
-    def __init__(self, dims: int, classes: int):
-        super().__init__("adacos", dims, classes)
+    def __init__(self, dims: int, classes: int, options: HeadOptions):
+        super().__init__(dims, classes)
         self.register_buffer("scale", torch.tensor(adacos_start(classes)))
 
     def logits(self, scores: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Cosines times scale. In training mode, with targets, the scale moves first, as BatchNorm's statistics do."""
+        """Cosines times scale. In training mode, with targets, the scale is updated first."""
         if self.training and targets is not None:
             self.scale = adacos_scale(scores, targets, self.scale)
         return self.scale * scores
 
 
 class PlainSoftmax(Head):
-    """Logits are inner products with the descriptors as they are, plus a bias a landmark."""
+    """Logits are inner products with the descriptors as they are, plus one bias per landmark."""
 
-    def __init__(self, dims: int, classes: int):
-        super().__init__("softmax", dims, classes)
+    kind = "softmax"
+
+    def __init__(self, dims: int, classes: int, options: HeadOptions):
+        super().__init__(dims, classes)
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def scores(self, descriptors: Tensor) -> Tensor:
@@ -138,27 +182,32 @@ class PlainSoftmax(Head):
         return scores
 
     @torch.no_grad()
-    def take_over(self, classes: Tensor, other: Head, other_classes: Tensor) -> None:
-        """As every head; a cosine head's weights mean a direction alone, and get the lengths that were drawn here."""
+    def warm_start_from(self, other: Head, classes: Tensor, other_classes: Tensor) -> None:
+        """As for every head. The weights of a cosine head are only directions: they get the initial lengths of ours."""
         lengths = self.weight[classes].norm(dim=1, keepdim=True)
-        super().take_over(classes, other, other_classes)
+        super().warm_start_from(other, classes, other_classes)
         if isinstance(other, PlainSoftmax):
             self.bias[classes] = other.bias[other_classes].to(self.bias)
         else:
             self.weight[classes] = lengths * F.normalize(self.weight[classes])
 
 
+HEADS: dict[str, Callable[[int, int, HeadOptions], Head]] = {
+    "arcface": ArcFace,
+    "cosface": CosFace,
+    "subcenter_arcface": SubCentreArcFace,
+    "adacos": AdaCos,
+    "softmax": PlainSoftmax,
+}
+
+
 def build_head(
     kind: str, dims: int, classes: int, margin: float | Tensor = 0.3, scale: float = 30.0, sub_centres: int = 3
 ) -> Head:
-    """A new head, drawn from torch's global generator; each kind takes of the settings what it knows.
+    """A new head, initialised from torch's global generator; a head ignores the options that it does not have.
 
-    margin: one for all, or (C,), each landmark's own. Raises ValueError for an unknown kind.
+    margin: one for all classes, or (C,), one per class. Raises ValueError for an unknown kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"head {kind!r} is none of {', '.join(KINDS)}")
-    if kind == "softmax":
-        return PlainSoftmax(dims, classes)
-    if kind == "adacos":
-        return AdaCos(dims, classes)
-    return CosineSoftmax(kind, dims, classes, margin, scale, sub_centres if kind == "subcenter_arcface" else 1)
+    if kind not in HEADS:
+        raise ValueError(f"head {kind!r} is none of {', '.join(HEADS)}")
+    return HEADS[kind](dims, classes, HeadOptions(margin, scale, sub_centres))

@@ -1,5 +1,4 @@
-"""What training makes: an embedding network and, beside it, DELG's local branch; the heads that they learn by; and the
-landmarks that the classes are."""
+"""The network that is trained: an embedding network with its head and, optionally, DELG's local branch with its own."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.arrays import Integers, Labels
 from pipeline.network.backbone import build_backbone
 from pipeline.network.cosine_softmax import dynamic_margins
 from pipeline.network.delg import LocalBranch, LocalMaps, pool_attended
@@ -17,16 +17,16 @@ from pipeline.settings import ModelSettings, PhaseSettings
 
 
 class LandmarkNetwork(nn.Module):
-    """An embedding network with its head, and a local branch with its own, or None.
+    """An embedding network with its head, and a local branch with its own head, or None.
 
-    landmark_ids: (C,) int64, ascending: class c shows landmark_ids[c].
+    landmark_ids: (C,) int64, ascending; class c is the landmark landmark_ids[c].
     """
 
     def __init__(
         self,
         embedding: EmbeddingNetwork,
         head: Head,
-        landmark_ids: np.ndarray,
+        landmark_ids: Labels,
         local: LocalBranch | None = None,
     ):
         super().__init__()
@@ -41,14 +41,26 @@ class LandmarkNetwork(nn.Module):
         return self.embedding(images)
 
     def classify_attended(self, maps: LocalMaps) -> Tensor:
-        """(B, C) logits of the attended local features, by a plain softmax layer of their own."""
+        """(B, C) logits of the attention-pooled local features, by a plain softmax layer of their own."""
         assert self.local_head is not None, "this network has no local branch"
         with torch.autocast(maps.codes.device.type, enabled=False):
             return self.local_head(pool_attended(maps))
 
+    @torch.no_grad()
+    def warm_start_from(self, other: LandmarkNetwork) -> None:
+        """Copy the local branch of another network, and the weights of both heads for the landmarks that both know."""
+        _, new, old = np.intersect1d(self.landmark_ids, other.landmark_ids, assume_unique=True, return_indices=True)
+        classes, other_classes = torch.from_numpy(new), torch.from_numpy(old)
+        self.head.warm_start_from(other.head, classes, other_classes)
+        if self.local is None or other.local is None or self.local_head is None or other.local_head is None:
+            return
+        self.local.load_state_dict(other.local.state_dict())
+        self.local_head.weight[classes] = other.local_head.weight[other_classes]
+        self.local_head.bias[classes] = other.local_head.bias[other_classes]
+
 
 def build_embedding(model: ModelSettings, seed: int) -> EmbeddingNetwork:
-    """A new embedding network as the settings say, its random parts drawn from the seed."""
+    """A new embedding network by the settings, its random weights drawn from the seed."""
     with seeded(seed, "embedding"):
         backbone = build_backbone(model.backbone, model.weights)
         return EmbeddingNetwork(backbone, model.dims, model.pooling, model.gem_power)
@@ -57,44 +69,27 @@ def build_embedding(model: ModelSettings, seed: int) -> EmbeddingNetwork:
 def build_landmark_network(
     embedding: EmbeddingNetwork,
     phase: PhaseSettings,
-    landmark_ids: np.ndarray,
+    landmark_ids: Labels,
     seed: int,
-    start: LandmarkNetwork | None = None,
-    local: bool = False,
-    counts: np.ndarray | None = None,
+    local: bool = True,
+    counts: Integers | None = None,
 ) -> LandmarkNetwork:
-    """The embedding network with new heads for these landmarks; with a local branch, if `local`.
+    """The embedding network with new heads for these landmarks and, if `local`, a new local branch, drawn by the seed.
 
-    start: a trained network, whose local branch goes on, as do its heads' weights of the landmarks that both know;
-    cleaning drops landmarks between two phases, and what stays need not be learnt again. The rest is drawn by seed.
-    counts: (C,) photographs of each landmark, which give its margin when the phase has a min_margin.
+    counts: (C,) the number of training images of each landmark, needed for the margins when the phase has a min_margin.
     """
     margin = _choose_margin(phase, counts)
     with seeded(seed, "head"):
         head = build_head(phase.head, embedding.dims, len(landmark_ids), margin, phase.scale, phase.sub_centres)
     with seeded(seed, "local"):
         branch = LocalBranch(embedding.backbone.channels["shallow"], embedding.backbone.signed) if local else None
-        network = LandmarkNetwork(embedding, head, landmark_ids, branch)
-    if start is not None:
-        _take_over(network, start)
-    return network
+        return LandmarkNetwork(embedding, head, landmark_ids, branch)
 
 
-def _choose_margin(phase: PhaseSettings, counts: np.ndarray | None) -> float | Tensor:
+def _choose_margin(phase: PhaseSettings, counts: Integers | None) -> float | Tensor:
+    """The margin of the phase, or (C,) one margin per landmark."""
     if phase.min_margin is None:
         return phase.margin
     if counts is None:
-        raise ValueError("margins by landmark need the number of photographs of each")
+        raise ValueError("margins per landmark need the number of photographs of each")
     return dynamic_margins(torch.from_numpy(counts), phase.min_margin, phase.margin)
-
-
-@torch.no_grad()
-def _take_over(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
-    """Copy the local branch of `start`, and what its heads know of the landmarks that both have."""
-    _, new, old = np.intersect1d(network.landmark_ids, start.landmark_ids, assume_unique=True, return_indices=True)
-    network.head.take_over(torch.from_numpy(new), start.head, torch.from_numpy(old))
-    if network.local is None or start.local is None or network.local_head is None or start.local_head is None:
-        return
-    network.local.load_state_dict(start.local.state_dict())
-    network.local_head.weight[torch.from_numpy(new)] = start.local_head.weight[torch.from_numpy(old)]
-    network.local_head.bias[torch.from_numpy(new)] = start.local_head.bias[torch.from_numpy(old)]

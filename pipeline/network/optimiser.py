@@ -1,4 +1,4 @@
-"""What learns and how fast: parameter groups, the schedule, and the layers that a frozen BatchNorm means."""
+"""The optimiser: parameter groups, the learning-rate schedule, gradient clipping and frozen BatchNorm layers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_LOCAL_NORM = 10.0
 
 
 def learning_rate(phase: PhaseSettings, step: int, steps: int) -> float:
-    """The rate of step 0 <= step < steps: half a cosine from learning_rate down to min_learning_rate."""
+    """The learning rate at 0 <= step < steps: half a cosine from learning_rate down to min_learning_rate."""
     lowest = min(phase.min_learning_rate, phase.learning_rate)
     return lowest + (phase.learning_rate - lowest) * (1.0 + math.cos(math.pi * step / steps)) / 2.0
 
 
 def make_optimiser(network: LandmarkNetwork, phase: PhaseSettings) -> torch.optim.SGD:
-    """SGD over what learns: pooling, projection and head at the full rate, the backbone at its share of it."""
+    """SGD with two groups: pooling, projection and heads at the full rate, the backbone at backbone_lr_scale of it."""
     backbone = network.embedding.backbone
     backbone.requires_grad_(phase.backbone_lr_scale > 0.0)
     if phase.freeze_batchnorm:
@@ -36,10 +36,10 @@ def make_optimiser(network: LandmarkNetwork, phase: PhaseSettings) -> torch.opti
 
 
 def clip_local_gradients(network: LandmarkNetwork) -> None:
-    """Bring the local branch's gradients to a norm of 10 at most, as the released training of DELG does.
+    """Clip the gradients of the local branch to a norm of 10, as the released training of DELG does.
 
-    The squared error of an untrained decoder is far greater than all other losses. The global gradients stay as they
-    are: with the branch and without it, the same descriptors are learnt.
+    The squared error of an untrained decoder is far greater than all other losses. The global gradients are unchanged,
+    so that the same descriptors are learnt with and without the branch.
     """
     if network.local is not None and network.local_head is not None:
         torch.nn.utils.clip_grad_norm_([*network.local.parameters(), *network.local_head.parameters()], MAX_LOCAL_NORM)

@@ -1,6 +1,7 @@
 """Pooling: a feature map becomes one vector.
 
-By its mean (SPoC), its maximum (MAC), what lies between the two (GeM), or the maxima of many regions (R-MAC).
+By its mean (SPoC), its maximum (MAC), a generalised mean between the two (GeM), or the maxima of many regions (R-MAC).
+A new pooling is a function or layer here, its entry in POOLINGS, and its name in pipeline/catalogue.py.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.network.precision import at_least_float32
+
 REGION_LEVELS = 3  # of R-MAC
-REGION_OVERLAP = 0.4  # of neighbouring regions of the first level, as nearly as whole numbers of them allow
+REGION_OVERLAP = 0.4  # aim for neighbouring regions of the first level; their number is an integer
 
 
 class Region(NamedTuple):
@@ -30,10 +33,10 @@ def gem(x: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6) -> Tensor:
 
     x: (B, C, H, W), clamped to at least eps  ->  (B, C) float32 (float64 for float64).
     p = 1 is the average, p -> inf the maximum. Accumulates in float32: x**p overflows half precision.
-    Each channel is divided by its maximum first and multiplied by it afterwards, which the formula allows: else eps**p
-    of a channel that is dead underflows from p = 7 on, and the root's gradient at 0 is not a number.
+    Each channel is divided by its maximum before and multiplied by it after, which leaves the formula unchanged:
+    otherwise eps**p of a dead channel underflows for p >= 7, and the gradient of the root at 0 is not a number.
     """
-    x = _at_least_float32(x).clamp(min=eps)
+    x = at_least_float32(x).clamp(min=eps)
     largest = x.detach().amax(dim=(-2, -1), keepdim=True)
     means = (x / largest).pow(p).mean(dim=(-2, -1))
     return means.pow(1.0 / p) * largest.flatten(1)
@@ -41,22 +44,22 @@ def gem(x: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6) -> Tensor:
 
 def spoc(x: Tensor) -> Tensor:
     """The mean over space (Babenko, Lempitsky 2015, without their prior): (B, C, H, W) -> (B, C), precision as gem."""
-    return _at_least_float32(x).mean(dim=(-2, -1))
+    return at_least_float32(x).mean(dim=(-2, -1))
 
 
 def mac(x: Tensor) -> Tensor:
     """The maximum over space (the MAC of Tolias et al. 2016): (B, C, H, W) -> (B, C), precision as gem."""
-    return _at_least_float32(x).amax(dim=(-2, -1))
+    return at_least_float32(x).amax(dim=(-2, -1))
 
 
 def rmac(x: Tensor, levels: int = REGION_LEVELS) -> Tensor:
-    """The sum of the regions' maxima, each of length 1, brought to length 1 itself (Tolias et al. 2016).
+    """The L2-normalised sum of the L2-normalised maxima of all regions (Tolias et al. 2016).
 
-    (B, C, H, W), of any sign  ->  (B, C), precision as gem. As in the paper, the whole map is a region only where it is
-    a square; some published code adds it once more. The paper whitens each region's vector by PCA before the sum; here
+    (B, C, H, W), of any sign  ->  (B, C), precision as gem. As in the paper, the whole map is a region only if it is
+    square; some published code always adds it. The paper whitens the vector of each region by PCA before the sum; here
     a learnt projection follows the layer instead.
     """
-    x = _at_least_float32(x)
+    x = at_least_float32(x)
     total = x.new_zeros(x.shape[:2])
     for top, left, side in plan_regions(x.shape[-2], x.shape[-1], levels):
         total = total + F.normalize(mac(x[..., top : top + side, left : left + side]), eps=1e-6)
@@ -64,11 +67,11 @@ def rmac(x: Tensor, levels: int = REGION_LEVELS) -> Tensor:
 
 
 def plan_regions(height: int, width: int, levels: int = REGION_LEVELS) -> list[Region]:
-    """R-MAC's squares on a map of height x width cells, level by level, left to right and from the top.
+    """The square regions of R-MAC on a map of height x width cells, level by level, row by row.
 
-    At level l there are l along the shorter side and l + m - 1 along the longer one, evenly spread (to the cell below),
-    of side 2 * shorter / (l + 1), rounded down, and of one cell at least. m is 1 for a square map, so that three levels
-    have 1 + 4 + 9 regions; else it is the number above 1 with which neighbours at level 1 overlap by nearest to 40 %.
+    Level l has l regions along the shorter side and l + m - 1 along the longer side, evenly spaced (rounded down to
+    whole cells). Their side is 2 * shorter / (l + 1), rounded down, at least one cell. For a square map m is 1, so that
+    three levels have 1 + 4 + 9 regions; otherwise m > 1 brings the overlap of neighbours at level 1 closest to 40 %.
     """
     shorter = min(height, width)
     extra = _count_along_longer(shorter, max(height, width)) - 1
@@ -94,12 +97,12 @@ def _count_along_longer(shorter: int, longer: int) -> int:
 
 
 def _spread(length: int, side: int, count: int) -> list[int]:
-    """Where `count` pieces of `side` start so that they cover `length`, the first at 0 and the last at the end."""
+    """The starts of `count` pieces of length `side`, evenly spaced from the start to the end of `length`."""
     return [at * (length - side) // max(count - 1, 1) for at in range(count)]
 
 
 class GeM(nn.Module):
-    """GeM with one exponent for all channels, learnt with the rest."""
+    """GeM with one learnable exponent for all channels."""
 
     def __init__(self, power: float = 3.0):
         super().__init__()
@@ -111,28 +114,27 @@ class GeM(nn.Module):
 
 
 class FixedPooling(nn.Module):
-    """Pooling that has nothing to learn."""
+    """Pooling by a function without parameters."""
 
-    def __init__(self, name: str):
+    def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.name = name
+        self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W)  ->  (B, C) float32."""
-        return FIXED[self.name](x)
+        return self.function(x)
 
 
-FIXED: dict[str, Callable[[Tensor], Tensor]] = {"spoc": spoc, "mac": mac, "rmac": rmac}
+POOLINGS: dict[str, Callable[[float], nn.Module]] = {  # name -> layer, made with gem's initial exponent
+    "gem": GeM,
+    "spoc": lambda _: FixedPooling(spoc),
+    "mac": lambda _: FixedPooling(mac),
+    "rmac": lambda _: FixedPooling(rmac),
+}
 
 
-def build_pooling(name: str, gem_power: float = 3.0) -> nn.Module:
-    """The layer for gem, spoc, mac or rmac; gem_power is where gem's exponent starts. ValueError for another name."""
-    if name == "gem":
-        return GeM(gem_power)
-    if name not in FIXED:
-        raise ValueError(f"pooling {name!r} is none of gem, {', '.join(FIXED)}")
-    return FixedPooling(name)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+def build_pooling(name: str = "gem", gem_power: float = 3.0) -> nn.Module:
+    """The layer of this name; gem_power: the initial exponent of gem. Raises ValueError for an unknown name."""
+    if name not in POOLINGS:
+        raise ValueError(f"pooling {name!r} is none of {', '.join(POOLINGS)}")
+    return POOLINGS[name](gem_power)

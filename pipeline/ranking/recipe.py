@@ -9,8 +9,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field, create_model
 
 from pipeline.arrays import Vectors
-from pipeline.competition.benchmark_metrics import mark_junk
-from pipeline.competition.metrics import LIST_LENGTH
+from pipeline.catalogue import LIST_LENGTH
+from pipeline.competition.junk import mark_junk
 from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.evidence import DescriptorPair, Evidence, Junk, TrainNeighbours
 from pipeline.ranking.ranking import Ranking

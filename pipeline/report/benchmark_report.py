@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.competition.benchmark_metrics import (
-    NONE,
-    Judgements,
-    score_lists,
-    trapezoid_average_precisions,
-)
+from pipeline.arrays import NONE
+from pipeline.competition.benchmark_metrics import score_lists, trapezoid_average_precisions
 from pipeline.competition.evaluation import Part
+from pipeline.competition.junk import Judgements
 
 BENCHMARK = "revisited"  # what metrics.json calls it
 SHOWN = "medium"  # the setup whose rankings are pictured, where there are several

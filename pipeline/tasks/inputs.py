@@ -76,8 +76,9 @@ def read_neighbours(task: TaskContext, queries: str, base: str, mapped: bool = F
 
     from pipeline.matching.neighbours import Neighbours
 
-    folder, mode = task.input(layout.neighbours(queries, base)), "r" if mapped else None
-    return Neighbours(*(np.load(folder / f"{name}.npy", mmap_mode=mode) for name in Neighbours._fields))  # type: ignore[call-overload]
+    folder = task.input(layout.neighbours(queries, base))
+    files = (folder / f"{name}.npy" for name in Neighbours._fields)
+    return Neighbours(*(np.load(file, mmap_mode="r" if mapped else None) for file in files))
 
 
 def read_labelled_neighbours(task: TaskContext, split: str, landmarks: Labels) -> LabelledNeighbours:
@@ -115,7 +116,7 @@ def junk_references(config: Config) -> list[str]:
 
 def read_junk(task: TaskContext, config: Config, queries: int) -> dict[str, Truth | None]:
     """The junk of each setup of a benchmark; a competition has one setup, without a name and without junk."""
-    from pipeline.competition.benchmark import read_judgements
+    from pipeline.competition.judgement_table import read_judgements
 
     if not config.data.is_benchmark:
         return {"": None}

@@ -1,0 +1,85 @@
+"""Plain folders of photographs: train/<landmark>/*.jpg, and any files below index/, test/ and non_landmark/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.competition.dataset import (
+    ID,
+    Dataset,
+    SplitListing,
+    missing_non_landmarks,
+    replace_unsafe_characters,
+    require_folder,
+    require_non_landmarks,
+)
+from pipeline.competition.listing import digest_sources, list_photographs
+from pipeline.errors import PipelineError
+from pipeline.settings import NON_LANDMARK, SPLITS
+
+
+def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
+    """The dataset of the photographs below `root`. names: the splits to read, train among them.
+
+    An id is the path below the split without its suffix, with `_` for every character that an id cannot hold. Landmarks
+    keep their numbers when the name of every folder is a number; otherwise they are numbered in the order of the names.
+    Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's folder, and paths that get
+    the same id.
+    """
+    require_folder(root)
+    if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():
+        raise missing_non_landmarks(f"there is no folder {NON_LANDMARK}/", root)
+    paths = {name: _list_split(root, name) for name in names}
+    _refuse_loose_files(root, paths["train"])
+    landmark_of = _number_landmarks(paths["train"])
+    splits: dict[str, SplitListing] = {}
+    path_of: dict[str, str] = {}
+    for name in names:
+        ids = [_choose_id(path, path_of, root) for path in paths[name]]
+        landmarks = [landmark_of[Path(path).parts[1]] for path in paths[name]] if name == "train" else None
+        splits[name] = SplitListing(ids, paths[name], landmarks)
+    require_non_landmarks(splits, root)
+    return Dataset(splits, landmark_names={landmark: folder for folder, landmark in landmark_of.items()})
+
+
+def digest_folders(root: Path, names: Sequence[str] = SPLITS) -> dict[str, str]:
+    """Digests of all files below `root` that `read_folders` and the decoder read for these splits, by name."""
+    return digest_sources([], {f"{split}/": root / split for split in names})
+
+
+def _list_split(root: Path, split: str) -> list[str]:
+    if not (root / split).is_dir():
+        hint = "plain folders are train/<landmark>/, index/ and test/ (README.md)"
+        raise PipelineError(f"no folder {split}/", root, hint)
+    return [f"{split}/{path}" for path in list_photographs(root / split)]
+
+
+def _refuse_loose_files(root: Path, paths: Sequence[str]) -> None:
+    loose = [path for path in paths if len(Path(path).parts) == 2]
+    if loose:
+        raise PipelineError(
+            f"{len(loose)} photographs lie in train/ itself, such as {Path(loose[0]).name}",
+            root,
+            "put every train photograph into the folder of its landmark",
+        )
+
+
+def _number_landmarks(paths: Sequence[str]) -> dict[str, int]:
+    """Folder -> landmark of the train photographs."""
+    folders = sorted({Path(path).parts[1] for path in paths})
+    numeric = all(re.fullmatch(r"0|[1-9][0-9]*", folder) for folder in folders)
+    return {folder: int(folder) if numeric else number for number, folder in enumerate(folders)}
+
+
+def _choose_id(path: str, path_of: dict[str, str], root: Path) -> str:
+    """The id of a photograph, which is added to `path_of`; one that is taken gets the split's name before it."""
+    split = Path(path).parts[0]
+    image_id = replace_unsafe_characters(Path(path).relative_to(split).with_suffix("").as_posix())
+    image_id = image_id if ID.fullmatch(image_id) else f"_{image_id}"
+    image_id = image_id if image_id not in path_of else f"{split}_{image_id}"
+    if image_id in path_of:
+        raise PipelineError(f"{path} and {path_of[image_id]} both get the id {image_id}", root, "rename one of them")
+    path_of[image_id] = path
+    return image_id
