@@ -2,8 +2,10 @@
 
 import pytest
 
+from pipeline.config import Config
 from pipeline.ranking.registry import STEPS
-from pipeline.reference import DOCS, format_pages, format_settings, format_steps, list_sections, main, read_comments
+from pipeline.reference import DOCS, format_pages, format_settings, format_steps, main
+from pipeline.schema import list_sections, read_comments
 
 
 @pytest.mark.parametrize("name", format_pages())
@@ -13,14 +15,14 @@ def test_the_pages_are_those_of_the_schema(name):
 
 
 def test_every_setting_has_a_meaning_and_every_section_a_summary():
-    for section in list_sections():
+    for section in list_sections(Config):
         assert section.summary, section.names
         for setting in section.settings:
             assert setting.meaning, f"{section.names[0]}.{setting.name}: write a comment beside the field"
 
 
 def test_types_and_ranges_are_told_in_words():
-    sections = {name: section for section in list_sections() for name in section.names}
+    sections = {name: section for section in list_sections(Config) for name in section.names}
     rows = {(name, setting.name): setting for name in sections for setting in sections[name].settings}
     assert rows["rerank.insert", "min_confidence"].type == "number in [0, 2]"
     assert rows["models.<name>.final", "margin"].type == "number in [0, 1.5)"
