@@ -33,7 +33,7 @@ def digest_data(config: Config) -> dict[str, str]:
 
 def render(context: Context) -> None:
     """Render the demo world."""
-    from pipeline.competition.demo.world import plan_demo_world, write_demo_world
+    from pipeline.demo_world.world import plan_demo_world, write_demo_world
 
     plan = plan_demo_world(context.config.demo, context.config.seed)
     with context.progress(len(plan.photographs), "photographs") as bar:

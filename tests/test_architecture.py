@@ -73,6 +73,15 @@ def test_the_ground_imports_the_ground_alone():
             assert {name.split(".")[0] for name in imported(path)} <= GROUND, path
 
 
+def test_only_the_demo_world_imports_the_demo_world_and_it_needs_only_the_ground():
+    for path in Path("pipeline").rglob("*.py"):
+        rooms = {name.split(".")[0] for name in imported(path)}
+        if path.parent.name == "demo_world":
+            assert rooms <= GROUND | {"demo_world"}, path
+        else:
+            assert "demo_world" not in rooms, path
+
+
 def test_no_other_file_of_the_library_reads_a_command_line():
     reading = {
         path.stem

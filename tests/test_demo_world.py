@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.competition.demo.camera import Camera, Mesh, Texture, rasterise
-from pipeline.competition.demo.distractor import DISTRACTORS
-from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
-from pipeline.competition.demo.view import VIEWS
-from pipeline.competition.demo.world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
+from pipeline.demo_world.camera import Camera, Mesh, Texture, rasterise
+from pipeline.demo_world.distractor import DISTRACTORS
+from pipeline.demo_world.view import NO_LANDMARK, VIEWS, render_image
+from pipeline.demo_world.world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
 from pipeline.sections import DemoSettings
 
 TINY = DemoSettings(landmarks=3, train_images=12, index_images=6, test_images=5, longest_side_px=96)
@@ -77,18 +76,18 @@ def test_pictures_have_the_longest_side_and_are_not_blank(tiny_world: Path) -> N
 
 
 def test_the_views_of_a_landmark_differ_and_repeat_exactly() -> None:
-    pictures = [cv2.resize(render_photograph(3, 1, view, 7, 96), (32, 32)).astype(float) for view in VIEWS]
+    pictures = [cv2.resize(render_image(3, 1, view, 7, 96), (32, 32)).astype(float) for view in VIEWS]
     for k, picture in enumerate(pictures):
         assert picture.std() > 8
         assert all(np.abs(picture - other).mean() > 5 for other in pictures[:k])
-    first, again = (render_photograph(3, 1, "front", 7, 96) for _ in range(2))
+    first, again = (render_image(3, 1, "front", 7, 96) for _ in range(2))
     assert np.array_equal(first, again)
 
 
 @pytest.mark.parametrize("kind", DISTRACTORS)
 def test_every_kind_of_stranger_can_be_drawn_in_any_size(kind: str) -> None:
     for number, side in enumerate((96, 130, 200)):
-        picture = render_photograph(1, NO_LANDMARK, kind, number, side)
+        picture = render_image(1, NO_LANDMARK, kind, number, side)
         assert picture.dtype == np.uint8
         assert max(picture.shape[:2]) == side
         assert picture.std() > 2
@@ -156,7 +155,7 @@ def test_another_seed_is_another_world() -> None:
     first, second = plan_demo_world(TINY, seed=1), plan_demo_world(TINY, seed=2)
     assert not set(first.photographs["id"]) & set(second.photographs["id"])
     assert first.tables["landmarks.csv"]["name"].tolist() != second.tables["landmarks.csv"]["name"].tolist()
-    one, other = (render_photograph(seed, 0, "front", 1, 96) for seed in (1, 2))
+    one, other = (render_image(seed, 0, "front", 1, 96) for seed in (1, 2))
     assert one.shape != other.shape or not np.array_equal(one, other)
 
 
@@ -234,5 +233,5 @@ def test_no_picture_of_no_landmark_is_one_of_another_split() -> None:
     photographs = plan_demo_world(settings, seed=1).photographs
     strangers = photographs[photographs["landmark"] == NO_LANDMARK]
     kind = str(strangers["view"].iloc[0])  # the same kind for all, so that the seeds alone tell them apart
-    pictures = {render_photograph(1, NO_LANDMARK, kind, int(number), 96).tobytes() for number in strangers["seed"]}
+    pictures = {render_image(1, NO_LANDMARK, kind, int(number), 96).tobytes() for number in strangers["seed"]}
     assert len(pictures) == len(strangers) == 16

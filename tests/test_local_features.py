@@ -10,7 +10,7 @@ from photographs import write_photographs
 from PIL import Image
 from torch import nn
 
-from pipeline.competition.demo.photograph import render_photograph
+from pipeline.demo_world.view import render_image
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
     LocalNetwork,
@@ -53,7 +53,7 @@ def resnet():
 @pytest.fixture(scope="module")
 def facades():
     """By longest side: a town hall with clocks, windows and stripes, square, RGB."""
-    return {side: render_photograph(3, 2, "front", 2, side) for side in (384, 1024)}
+    return {side: render_image(3, 2, "front", 2, side) for side in (384, 1024)}
 
 
 def facade_at(facades, scale):
