@@ -52,7 +52,7 @@ def resnet():
 
 @pytest.fixture(scope="module")
 def facades():
-    """By longest side: a town hall with clocks, windows and stripes, square, RGB."""
+    """By longest side: a castle with windows, battlements and a frieze, square, RGB."""
     return {side: render_image(3, 2, "front", 2, side) for side in (384, 1024)}
 
 
