@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import digest_file, read_manifest, write_json
+from pipeline.artifacts import digest_files as digest_file, read_manifest, write_json
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.runner import Context, Stage, Task, load_stages, main
+from pipeline.runner import Stage, Task, load_stages, main
+from pipeline.task_context import TaskContext as Context
 
 CLEANED, VERIFIED = "03_clean_train_set/list", "08_verify_matches/test_index:pairs.parquet"
 JUDGED = "01_prepare_data:judgements.parquet"
