@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.competition.scoring import score_submission
 from pipeline.console import run_guarded
-from pipeline.report.score_table import describe_score
+from pipeline.report.tables import format_score
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         scored = score_submission(given.solution, given.submission)
-        print(json.dumps(scored._asdict(), indent=1) if given.json else describe_score(scored))
+        print(json.dumps(scored._asdict(), indent=1) if given.json else format_score(scored))
 
     return run_guarded(work)
 

@@ -1,137 +1,76 @@
-"""Stage 12: the official scores of every step, where there are solutions or judgements, and a page to look at."""
+"""Stage 12: the official scores of every step, if there is a ground truth, and the report with photographs."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import digest_files as digest_file, read_manifest, write_json
+from pipeline import layout
+from pipeline.artifacts import digest_files, read_manifest, write_json
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.runner import Stage, Task, load_stages, main
-from pipeline.task_context import TaskContext as Context
-
-CLEANED, VERIFIED = "03_clean_train_set/list", "08_verify_matches/test_index:pairs.parquet"
-JUDGED = "01_prepare_data:judgements.parquet"
+from pipeline.runner import Stage, Task, main
+from pipeline.task_context import TaskContext
+from pipeline.tasks.evaluation import evaluation_references, list_solutions, open_run, read_rankings, read_solutions
+from pipeline.tasks.inputs import read_images
 
 if TYPE_CHECKING:
-    from pipeline.report.run_report import Run
+    from pipeline.report.measures import JudgedRanking
 
 
 def tasks(config: Config) -> list[Task]:
     """One artifact."""
-    local = [f"07_extract_local/{config.local_model}/{split}" for split in ("test", "index")]
-    compared = (*local, VERIFIED) if "index" in config.verified_splits else ()
-    answers = ("09_predict_landmarks:recognition.parquet", "11_write_submissions")
-    inputs = (
-        *(f"10_rerank_retrieval/{name}" for name in config.rerank.recipes),
-        *((JUDGED,) if config.data.is_benchmark else answers),
-        *(f"01_prepare_data:{name}" for name in ("index.parquet", "test.parquet", "train.parquet", "rejected.csv")),
-        CLEANED,
-        *compared,
-    )
-    return [Task("12_evaluate", evaluate, {}, inputs, lambda: digest_solutions(config))]
+    solutions = list_solutions(config).values()
+    return [Task(layout.EVALUATE, evaluate, {}, tuple(evaluation_references(config)), lambda: digest_files(*solutions))]
 
 
-def digest_solutions(config: Config) -> dict[str, str]:
-    """The digests of the solution files, or that they are missing."""
-    return digest_file(solution(config, "retrieval")) | digest_file(solution(config, "recognition"))
-
-
-def solution(config: Config, task: str) -> Path:
-    """Where the solution of a task would be."""
-    return config.data.root / getattr(config.data, f"{task}_solution")
-
-
-def evaluate(context: Context) -> None:
-    """Write metrics.json and report.html, and show the tables."""
+def evaluate(task: TaskContext, config: Config) -> None:
+    """Write metrics.json and report.html, and log the tables."""
     from pipeline.report.run_report import render_report
-    from pipeline.report.summary import describe_scores
+    from pipeline.report.tables import format_scores
 
-    run, scores = (judge_benchmark if context.config.data.is_benchmark else score_answers)(context)
+    scores, judged = (score_benchmark if config.data.is_benchmark else score_answers)(task, config)
+    run = open_run(task, config, judged)
+    cleaned = read_manifest(task.input(layout.CLEAN_LIST))
     metrics = scores | {
-        "cleaning": count_cleaned(context),
+        "cleaning": {name: cleaned.facts[name] for name in ("kept", "dropped", "landmarks")} if cleaned else {},
         "photographs": {"test": len(run.test), "index": len(run.index)},
-        "seconds": collect_seconds(context),
+        "seconds": {stage: seconds for stage, seconds in task.seconds.items() if stage != layout.EVALUATE},
     }
-    write_json(context.folder / "metrics.json", metrics)
-    (context.folder / "report.html").write_text(render_report(run, metrics), encoding="utf-8")
-    log.info("%s\nthe page to look at: %s", describe_scores(metrics), context.published / "report.html")
+    write_json(task.folder / "metrics.json", metrics)
+    (task.folder / "report.html").write_text(render_report(run, metrics), encoding="utf-8")
+    log.info("%s\nthe report: %s", format_scores(metrics), task.published / "report.html")
 
 
-def score_answers(context: Context) -> tuple[Run, dict[str, Any]]:
-    """A competition's run, scored by its solutions."""
+def score_answers(task: TaskContext, config: Config) -> tuple[dict[str, Any], JudgedRanking | None]:
+    """The scores of a competition's answers by its solutions; without them no ranking is judged."""
     import pandas as pd
 
-    from pipeline.competition.evaluation import read_recognition_parts, read_retrieval_parts, score_recognition
-    from pipeline.report.summary import measure_retrieval, read_rankings, read_step_seconds
+    from pipeline.competition.evaluation import score_recognition
+    from pipeline.report.measures import judge_by_solution, measure_retrieval
 
-    config, run, recipes = context.config, open_run(context), context.config.rerank.recipes
-    rejected = pd.read_csv(context.input("01_prepare_data:rejected.csv"), dtype=str, keep_default_na=False)
-    ids = run.test["id"].tolist(), rejected.loc[rejected["split"] == "test", "id"].tolist()
-    answers = pd.read_parquet(context.input("09_predict_landmarks:recognition.parquet"))
-    rankings = read_rankings(context.input, recipes)
-    retrieval = read_retrieval_parts(solution(config, "retrieval"), *ids, run.index["id"].tolist())
-    recognition = read_recognition_parts(solution(config, "recognition"), *ids)
-    for task, found in (("retrieval", retrieval), ("recognition", recognition)):
-        if not found:
-            log.info("nothing to score %s by in %s: counts and times alone", task, solution(config, task))
-    return replace(run, rankings=rankings, parts=retrieval), {
-        "retrieval": measure_retrieval(rankings, retrieval, read_step_seconds(context.input, recipes)),
+    retrieval, recognition = read_solutions(task, config)
+    rankings, answers = read_rankings(task, config), pd.read_parquet(task.input(layout.RECOGNITION))
+    scores = {
+        "retrieval": measure_retrieval(rankings, retrieval),
         "recognition": score_recognition(answers["labels"].to_numpy(), answers["scores"].to_numpy(), recognition),
     }
+    return scores, judge_by_solution(rankings["recipe"], retrieval["all"]) if retrieval else None
 
 
-def judge_benchmark(context: Context) -> tuple[Run, dict[str, Any]]:
-    """A benchmark's run, scored in every setup."""
-    from pipeline.competition.benchmark import read_judgements
-    from pipeline.report.benchmark_report import as_part, judge_queries, measure_benchmark, shown_setup
-    from pipeline.report.summary import read_rankings, read_step_seconds
+def score_benchmark(task: TaskContext, config: Config) -> tuple[dict[str, Any], JudgedRanking]:
+    """The scores of a benchmark's rankings in every setup."""
+    from pipeline.competition.judgement_table import read_judgements
+    from pipeline.report.measures import choose_setup, judge_by_setup, measure_benchmark
 
-    recipes, run = context.config.rerank.recipes, open_run(context)
-    setups = read_judgements(context.input(JUDGED), len(run.test))
-    rankings = {name: read_rankings(context.input, recipes, name) for name in setups}
-    shown = shown_setup(setups)
-    positives = {"all": as_part(setups[shown], len(run.test))}
-    run = replace(run, rankings=rankings[shown], parts=positives, judge=judge_queries)
-    return run, {"revisited": measure_benchmark(rankings, setups, read_step_seconds(context.input, recipes))}
+    setups = read_judgements(task.input(layout.JUDGEMENTS), len(read_images(task, "test")))
+    rankings = {setup: read_rankings(task, config, setup) for setup in setups}
+    shown = choose_setup(setups)
+    judged = judge_by_setup(rankings[shown]["recipe"], setups[shown].positives)
+    return {"revisited": measure_benchmark(rankings, setups)}, judged
 
 
-def open_run(context: Context) -> Run:
-    """The tables and the compared pairs of the run; its rankings are for others to add."""
-    import pandas as pd
-
-    from pipeline.report.local_report import read_verified
-    from pipeline.report.run_report import Run
-
-    test, index, train = (
-        pd.read_parquet(context.input(f"01_prepare_data:{name}.parquet")) for name in ("test", "index", "train")
-    )
-    path = context.input(CLEANED) / "support.parquet"
-    support = pd.read_parquet(path) if path.exists() else None
-    verified = read_verified(context.input, context.config, index)
-    name, root = context.config.run, context.config.data.root
-    return Run(name, root, test, index, train=train, support=support, verified=verified)
-
-
-def count_cleaned(context: Context) -> dict[str, int]:
-    """How many train photographs the cleaning kept and dropped."""
-    manifest = read_manifest(context.input(CLEANED))
-    return {name: manifest.facts[name] for name in ("kept", "dropped", "landmarks")} if manifest else {}
-
-
-def collect_seconds(context: Context) -> dict[str, float]:
-    """How long each stage before this one took, its artifacts together."""
-    seconds = {}
-    for stage in load_stages()[:-1]:
-        manifests = [read_manifest(context.input(task.artifact)) for task in stage.tasks(context.config)]
-        seconds[stage.name] = round(sum(manifest.seconds for manifest in manifests if manifest), 1)
-    return seconds
-
-
-STAGE = Stage("12_evaluate", version=1, tasks=tasks)
+STAGE = Stage(layout.EVALUATE, version=1, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

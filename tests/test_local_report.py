@@ -1,25 +1,33 @@
-"""What the report shows of local features: which pairs, which dropped photographs, and their pictures."""
+"""What the report shows of local features: which verified pairs, which dropped images, and how it draws them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from photographs import write_photographs
 
+from pipeline.competition.metrics import Truth
 from pipeline.features.local_store import DIMENSIONS, LocalFeatures, LocalStore, pack
 from pipeline.features.store import write_ragged_in_shards
-from pipeline.report.gallery import Photographs
+from pipeline.images.split import Split
 from pipeline.report.local_report import (
     SHOWN_LANDMARKS,
     SHOWN_SUPPORTERS,
-    VerifiedRun,
+    VerifiedPairs,
     pick_dropped,
     pick_pairs,
-    render_cleaning,
-    render_pairs,
+    show_dropped,
+    show_pairs,
 )
+from pipeline.report.run_report import Run, render_report
 from pipeline.settings import VerifySettings
 
-PICTURE = "<img src='data:image/jpeg;base64,"
+
+def split_of(ids, paths, landmark=0):
+    """A split of images of 120 x 80 pixels."""
+    table = pd.DataFrame({"id": ids, "path": [path.name for path in paths], "landmark": landmark})
+    return Split(table.assign(width=120, height=80), paths[0].parent)
 
 
 def compared(*pairs):
@@ -29,14 +37,14 @@ def compared(*pairs):
 # ---- Pairs ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_pair_of_each_query_competes_and_the_better_half_is_shown_from_the_clearest_on():
+def test_pairs_are_picked_from_the_better_half_of_the_best_pairs_of_each_query():
     pairs = compared((0, 5, 20), (0, 6, 90), (1, 5, 70), (1, 2, 70), (2, 8, 50), (3, 1, 40), (4, 4, 0), (5, 9, 5))
     assert pick_pairs(pairs, 1) == [(0, 6)]
     assert pick_pairs(pairs, 2) == pick_pairs(pairs, 9) == [(0, 6), (1, 2)]  # of five with inliers, two; ties by row
     assert pick_pairs(pairs, 0) == []
 
 
-def test_shown_pairs_are_spread_evenly_from_the_clearest_to_the_middling():
+def test_shown_pairs_are_evenly_spaced_from_the_most_inliers_to_the_median():
     pairs = compared(*((query, 100 + query, 60 - query) for query in range(20)))
     assert [query for query, _ in pick_pairs(pairs, 4)] == [0, 3, 6, 9]
     assert [query for query, _ in pick_pairs(pairs.sample(frac=1, random_state=1), 4)] == [0, 3, 6, 9]
@@ -66,7 +74,7 @@ def test_nothing_is_shown_where_nothing_has_inliers():
 
 @pytest.fixture
 def verified(tmp_path):
-    """Two test and two index photographs; of the first of each 30 keypoints match, 5 are too unlike, 1 is ambiguous."""
+    """Two test and two index images; of the first of each 30 keypoints match, 5 are too unlike, 1 is ambiguous."""
     rng = np.random.default_rng(1)
     paths = write_photographs(tmp_path / "photos", 4).paths
     points, ones = rng.uniform(0, 100, (40, 2)).astype(np.float32), np.ones(40, np.float32)
@@ -82,33 +90,40 @@ def verified(tmp_path):
         write_ragged_in_shards(folder, folder / "s", 2, 2, lambda at, to, some=some: pack(some[at:to], "float16"))
         stores.append(LocalStore(folder))
     settings = VerifySettings(min_similarity=0.68, max_ratio=0.9, max_iterations=50)
-    run = VerifiedRun(compared((0, 0, 30), (0, 1, 0), (1, 0, 0)), *stores, np.array([120, 120]), settings)
-    return run, Photographs(["a", "b"], paths[:2]), Photographs(["c", "<d>"], paths[2:])
+    pairs = VerifiedPairs(compared((0, 0, 30), (0, 1, 0), (1, 0, 0)), *stores, settings)
+    return pairs, split_of(["a", "b"], paths[:2]), split_of(["c", "<d>"], paths[2:])
 
 
-def test_a_pair_is_drawn_with_its_names_and_the_numbers_of_the_table(verified):
-    html = render_pairs(*verified)
-    assert html.count(PICTURE) == html.count("<figure>") == 1
-    assert "a and c, 30 inliers of 30 matches" in html
+def test_a_pair_is_drawn_with_its_ids_and_the_counts_of_the_table(verified):
+    figures = show_pairs(*verified, truth=None)
+    assert [figure.caption for figure in figures] == ["a and c, 30 inliers of 30 matches"]
+    assert figures[0].source.startswith("data:image/jpeg;base64,")
 
 
-def test_names_of_photographs_are_escaped(verified):
-    run, test, index = verified
-    html = render_pairs(
-        VerifiedRun(compared((0, 1, 1)), run.queries, run.base, run.longer_sides, run.settings), test, index
+def test_pairs_stand_on_the_page_with_their_ids_escaped(verified):
+    pairs, test, index = verified
+    page = render_report(
+        Run("r", test, index, index, verified=replace(pairs, pairs=compared((0, 1, 1)))), {"seconds": {}}
     )
-    assert "a and &lt;d&gt;, 0 inliers of 0 matches" in html and "<d>" not in html
+    assert "Verified pairs" in page and page.count("<figure>") == 1
+    assert "a and &lt;d&gt;, 0 inliers of 0 matches" in page and "<d>" not in page
+
+
+def test_with_a_ground_truth_only_pairs_that_show_one_landmark_are_drawn(verified):
+    assert len(show_pairs(*verified, truth=Truth.from_lists([[0, 1], []]))) == 1
+    assert show_pairs(*verified, truth=Truth.from_lists([[1], [0]])) == []
 
 
 def test_without_inliers_no_pair_is_drawn(verified):
-    run, test, index = verified
-    run = VerifiedRun(run.pairs[1:], run.queries, run.base, run.longer_sides, run.settings)
-    assert PICTURE not in render_pairs(run, test, index)
+    pairs, test, index = verified
+    pairs = replace(pairs, pairs=pairs.pairs[1:])
+    assert show_pairs(pairs, test, index, None) == []
+    assert "Verified pairs" not in render_report(Run("r", test, index, index, verified=pairs), {"seconds": {}})
 
 
-def test_a_compared_photograph_that_is_gone_does_not_stop_the_report(verified):
-    verified[1].paths[0].unlink()
-    assert "a and c" in render_pairs(*verified)
+def test_a_missing_image_does_not_stop_the_report(verified):
+    (verified[1].root / verified[1].table["path"].iloc[0]).unlink()
+    assert show_pairs(*verified, truth=None)[0].caption.startswith("a and c, ")
 
 
 # ---- What the cleaning dropped -------------------------------------------------------------------------------------
@@ -118,7 +133,7 @@ def support_of(supporters, kept):
     return pd.DataFrame({"supporters": np.array(supporters, np.int32), "kept": np.array(kept, bool)})
 
 
-def test_of_each_landmark_the_least_supported_stands_beside_the_most_supported():
+def test_per_landmark_the_least_supported_image_stands_beside_the_most_supported():
     landmarks = np.array([5, 5, 8, 5, 5, 8, 8, 3, 9, 9, 5])
     support = support_of([3, 1, 4, 5, 0, 3, 2, 0, 6, 6, 5], [1, 0, 1, 1, 0, 1, 0, 0, 1, 1, 1])
     # 5 keeps three images, 8 and 9 two; 9 lost none, 3 kept none.
@@ -139,11 +154,14 @@ def test_where_nothing_was_dropped_or_nothing_stayed_there_is_nothing_to_show():
     assert pick_dropped(np.zeros(0, int), support_of([], [])) == []
 
 
-def test_dropped_photographs_stand_in_red_beside_those_that_stayed_in_green(tmp_path):
-    photographs = write_photographs(tmp_path / "train", 9)
-    paths = [path.relative_to(tmp_path).as_posix() for path in photographs.paths]
-    train = pd.DataFrame({"id": [f"i{row}" for row in range(9)], "landmark": photographs.labels, "path": paths})
-    html = render_cleaning(train, support_of([2] * 6 + [0, 2, 2], [1] * 6 + [0, 1, 1]), tmp_path)
-    assert html.count(PICTURE) == 3 and html.count("class='good'") == 2
-    assert html.index("class='bad'") < html.index("title='i6'") < html.index("class='good'") < html.index("title='i0'")
-    assert "<b>7</b>" in html and "title='i1'" not in html
+def test_dropped_images_have_a_red_frame_and_those_kept_beside_them_a_green_one(tmp_path):
+    images = write_photographs(tmp_path / "train", 9)
+    train = split_of([f"i{row}" for row in range(9)], images.paths, images.labels)
+    support = support_of([2] * 6 + [0, 2, 2], [1] * 6 + [0, 1, 1])
+    [strip] = show_dropped(train, support)
+    assert strip.title == "7"
+    assert [(cell.name, cell.good) for cell in strip.cells] == [("i6", False), ("i0", True), ("i3", True)]
+    page = render_report(Run("r", train, train, train, support=support), {"seconds": {}})
+    assert "Train photographs that the cleaning dropped" in page
+    assert page.index('class="bad"') < page.index('title="i6"') < page.index('class="good"') < page.index('title="i0"')
+    assert "<b>7</b>" in page and 'title="i1"' not in page

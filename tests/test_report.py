@@ -1,26 +1,43 @@
-"""The report: queries worth seeing, tables that a person reads, a page that stands alone."""
+"""The report: queries worth seeing, tables that a person reads, one page that contains all it shows."""
 
 import cv2
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.arrays import NONE
+from pipeline.competition.benchmark_metrics import score_lists, trapezoid_average_precisions
 from pipeline.competition.evaluation import Part
+from pipeline.competition.junk import Judgements
 from pipeline.competition.metrics import Truth
-from pipeline.report.gallery import Photographs, Step, pick_queries, render_query
-from pipeline.report.page import format_table, render_table
-from pipeline.report.run_report import Run, render_report
-from pipeline.report.summary import describe_scores, measure_retrieval, tabulate_retrieval
+from pipeline.images.split import Split
+from pipeline.report.gallery import pick_queries, show_queries, show_query
+from pipeline.report.measures import (
+    JudgedRanking,
+    JudgedStep,
+    RankedStep,
+    choose_setup,
+    judge_by_setup,
+    judge_by_solution,
+    measure_benchmark,
+    measure_retrieval,
+)
+from pipeline.report.run_report import Run, render_report, render_template
+from pipeline.report.tables import Table, format_scores, format_table, tabulate_benchmark, tabulate_retrieval
 
 NAN = float("nan")
 
 
 def step(name, precisions, rows=None):
     rows = np.zeros((len(precisions), 1), np.int32) if rows is None else np.array(rows, np.int32)
-    return Step(name, rows, np.array(precisions))
+    return JudgedStep(name, rows, np.array(precisions))
 
 
-def test_the_queries_that_gained_most_come_first_one_a_landmark_then_those_that_lost():
+# ---- Queries -------------------------------------------------------------------------------------------------------
+
+
+def test_the_queries_that_gained_most_come_first_one_per_landmark_then_those_that_lost():
     steps = [step("knn", [0.5, 0.1, 0.2, 0.9, NAN, 0.3, 0.4]), step("sort", [0.6, 0.9, 0.9, 0.2, NAN, 0.3, 0.3])]
     assert pick_queries(steps, ["a", "b", "b", "c", "d", "e", "f"]) == [1, 0, 3, 6]
     assert pick_queries(steps, list("abcdefg"), gains=1, losses=1) == [1, 3]
@@ -28,64 +45,180 @@ def test_the_queries_that_gained_most_come_first_one_a_landmark_then_those_that_
 
 
 @pytest.fixture
-def photographs(tmp_path):
-    paths = [tmp_path / f"{name}.jpg" for name in "abc"]
-    for path in paths[:2]:
-        cv2.imwrite(str(path), np.full((40, 60, 3), 90, np.uint8))
-    return Photographs(["a", "<b>", "c"], paths)  # c is not there any more
+def split(tmp_path):
+    """Three images of which the last file is missing."""
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), np.full((40, 60, 3), 90, np.uint8))
+    table = pd.DataFrame({"id": ["a", "<b>", "c"], "path": ["a.jpg", "b.jpg", "c.jpg"], "landmark": [1, 1, 2]})
+    return Split(table.assign(width=60, height=40), tmp_path)
 
 
-def test_a_query_shows_what_is_right_what_is_wrong_and_what_is_new(photographs):
-    steps = [step("knn", [0.5], [[0, -1]]), step("insert", [1.0], [[0, 1]])]
-    html = render_query(0, steps, photographs, photographs, np.array([1]))
-    assert html.count("class='bad'") == 2 and html.count("class='good new'") == 1
-    assert "&lt;b&gt;" in html and "<b>'" not in html
-    assert "AP 1.00" in html
+def test_a_query_shows_what_is_right_what_is_wrong_and_what_is_new(split):
+    steps = [step("knn", [0.5], [[0, NONE]]), step("insert", [1.0], [[0, 1]])]
+    shown = show_query(0, JudgedRanking(steps, Truth.from_lists([[1, 2]])), split, split)
+    assert (shown.name, shown.relevant) == ("a", 2)
+    assert [(strip.title, strip.note) for strip in shown.strips] == [("knn", "AP 0.50"), ("insert", "AP 1.00")]
+    cells = [[(cell.name, cell.good, cell.new) for cell in strip.cells] for strip in shown.strips]
+    assert cells == [[("a", False, False)], [("a", False, False), ("<b>", True, True)]]
 
 
-def test_a_photograph_that_is_gone_becomes_a_tile(photographs):
-    html = render_query(2, [step("knn", [NAN, NAN, 0.0], [[0], [0], [2]])], photographs, photographs, np.array([2]))
-    assert html.count("data:image/jpeg;base64,") == 2
+def test_an_image_that_is_missing_becomes_a_grey_tile(split):
+    truth = Truth.from_lists([[], [], [2]])
+    shown = show_query(2, JudgedRanking([step("knn", [NAN, NAN, 0.0], [[0], [0], [2]])], truth), split, split)
+    for source in (shown.source, shown.strips[0].cells[0].source):
+        assert source.startswith("data:image/jpeg;base64,")
 
 
-def test_tables_are_aligned_for_a_console_and_escaped_for_a_page():
-    assert format_table(["a", "n"], [["x<y", "1"], ["z", "22"]]) == "a     n\n---  --\nx<y   1\nz    22"
-    assert "<td>x&lt;y</td>" in render_table(["a"], [["x<y"]])
+def test_at_most_one_query_per_landmark_is_shown(split):
+    steps = [step("knn", [0.1, 0.2, 0.3]), step("sort", [0.9, 0.9, 0.9])]
+    judged = JudgedRanking(steps, Truth.from_lists([[0, 1], [0, 1], [2]]))
+    assert [query.name for query in show_queries(judged, split, split)] == ["a", "c"]
+
+
+# ---- Measures ------------------------------------------------------------------------------------------------------
+
+
+def ranked(name, rows, seconds):
+    return RankedStep(name, np.array(rows, np.int32), seconds)
 
 
 RANKINGS = {
-    "recipe": [("knn", np.array([[1, 0]], np.int32)), ("sort", np.array([[0, 1]], np.int32))],
-    "rival": [("knn", np.array([[1, 0]], np.int32)), ("insert", np.array([[1, -1]], np.int32))],
+    "recipe": [ranked("knn", [[1, 0]], 0.25), ranked("sort", [[0, 1]], 1.5)],
+    "baseline": [ranked("knn", [[1, 0]], 0.25), ranked("insert", [[1, NONE]], 0.125)],
 }
-SECONDS = {"recipe": [0.25, 1.5], "rival": [0.25, 0.125]}
 PARTS = {"all": Part(np.array([0]), Truth.from_lists([[0]]))}
 
 
+def test_without_a_solution_only_the_images_and_the_seconds_are_counted():
+    measured = measure_retrieval(RANKINGS, {})
+    assert measured["baseline"][1] == {"step": "insert", "images_listed": 1, "seconds": 0.125}
+    assert format_scores({"retrieval": measured, "recognition": {}}) == ""
+
+
+def test_a_solution_judges_the_rows_of_its_queries_and_leaves_out_those_without_a_row():
+    steps = [ranked("knn", [[1, 0], [5, 6], [2, 3]], 0.0)]
+    part = Part(np.array([2, NONE, 0]), Truth.from_lists([[3, 9], [4], [1]]))
+    judged = judge_by_solution(steps, part)
+    assert judged.steps[0].precisions.tolist() == pytest.approx([1.0, NAN, 0.25], nan_ok=True)
+    assert [judged.relevant(query).tolist() for query in range(3)] == [[1], [], [3, 9]]
+
+
+SETUPS = {
+    name: Judgements(Truth.from_lists(positives), Truth.from_lists([[], [], []]))
+    for name, positives in {"easy": [[0], [], [1]], "medium": [[0, 1], [2], [1]]}.items()
+}
+SETUP_RANKINGS = {
+    "easy": {"recipe": [ranked("knn", [[1, 0], [2, 0]], 0.5), ranked("aqe", [[0, 1], [0, 2]], 0.5)]},
+    "medium": {"recipe": [ranked("knn", [[2, 0], [0, 2]], 0.5), ranked("aqe", [[0, 1], [2, 0]], 0.5)]},
+}
+
+
+def test_a_benchmark_is_measured_in_every_setup_by_its_own_lists():
+    measured = measure_benchmark(SETUP_RANKINGS, SETUPS)["recipe"]
+    assert [(scores["step"], scores["seconds"]) for scores in measured] == [("knn", 0.5), ("aqe", 0.5)]
+    for setup, judged in SETUPS.items():
+        for scores, own in zip(measured, SETUP_RANKINGS[setup]["recipe"], strict=True):
+            assert scores[setup] == score_lists(own.rows, judged)
+
+
+def test_a_setup_judges_the_queries_that_have_lists():
+    positives = SETUPS["medium"].positives  # of three queries; the last one was rejected and has no list
+    judged = judge_by_setup(SETUP_RANKINGS["medium"]["recipe"], positives)
+    padded = np.array([[2, 0], [0, 2], [NONE, NONE]], np.int32)
+    assert judged.steps[0].precisions.tolist() == trapezoid_average_precisions(padded, positives)[:2].tolist()
+    assert judged.relevant(0).tolist() == [0, 1]
+
+
+def test_the_medium_setup_is_shown_where_there_is_one():
+    assert choose_setup(SETUPS) == "medium"
+    assert choose_setup({"classic": SETUPS["easy"]}) == "classic"
+
+
+# ---- Tables --------------------------------------------------------------------------------------------------------
+
+
 def test_a_table_has_every_step_once_with_its_gain():
-    rows = tabulate_retrieval(measure_retrieval(RANKINGS, PARTS, SECONDS))
-    assert [row[:3] for row in rows] == [
+    table = tabulate_retrieval(measure_retrieval(RANKINGS, PARTS))
+    assert table.text.startswith("Scored queries: 1.")
+    assert [row[:3] for row in table.rows] == [
         ["knn", "0.500", ""],
         ["knn + sort", "1.000", "+50.0"],
         ["knn + insert", "0.000", "-50.0"],
     ]
-    assert [row[-1] for row in rows] == ["0.25", "1.75", "0.38"]  # the recipe's steps so far, together
+    assert [row[-1] for row in table.rows] == ["0.25", "1.75", "0.38"]  # the recipe's steps so far, together
+    assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
-def test_without_a_solution_there_are_counts_alone():
-    measured = measure_retrieval(RANKINGS, {}, SECONDS)
-    assert measured["rival"][1] == {"step": "insert", "images_listed": 1, "seconds": 0.125}
-    assert describe_scores({"retrieval": measured, "recognition": {}}) == ""
+def test_halves_of_the_leaderboard_are_empty_where_the_solution_has_none():
+    table = tabulate_retrieval(measure_retrieval(RANKINGS, PARTS | {"public": PARTS["all"]}))
+    at = table.columns.index("public")
+    assert [row[at : at + 2] for row in table.rows] == [["0.500", ""], ["1.000", ""], ["0.000", ""]]
+
+
+def test_a_table_of_a_benchmark_has_gains_in_every_setup_in_percent():
+    scores = {"map": 0.5, "mp_at_10": 0.25, "unlisted": 0}
+    measured = {
+        "recipe": [
+            {"step": "knn", "seconds": 0.5, "easy": scores, "hard": scores | {"map": 0.25}},
+            {"step": "aqe", "seconds": 1.0, "easy": scores | {"map": 0.625}, "hard": scores | {"unlisted": 7}},
+        ]
+    }
+    table = tabulate_benchmark(measured)
+    columns = ["easy mAP", "easy gain", "hard mAP", "hard gain", "easy mP@10", "hard mP@10"]
+    assert table.columns == ["ranking", *columns, "seconds"]
+    assert table.rows == [
+        ["knn", "50.00", "", "25.00", "", "25.00", "25.00", "0.50"],
+        ["knn + aqe", "62.50", "+12.50", "50.00", "+25.00", "25.00", "25.00", "1.50"],
+    ]
+    assert "up to 7 positives are in none" in table.text
+
+
+def test_the_console_shows_the_tables_of_all_scores():
+    metrics = {"retrieval": measure_retrieval(RANKINGS, PARTS), "recognition": {"gap": 0.5, "gap_private": 0.25}}
+    text = format_scores(metrics | {"revisited": measure_benchmark(SETUP_RANKINGS, SETUPS)})
+    lines = text.splitlines()
+    assert next(line.split() for line in lines if line.startswith("GAP")) == ["GAP", "0.500", "0.250"]
+    assert any(line.startswith("knn + sort ") for line in lines) and any(
+        line.startswith("knn + aqe ") for line in lines
+    )
+    assert "medium mP@10" in text
+
+
+def test_tables_are_aligned_for_a_console_and_escaped_for_a_page():
+    columns, rows = ["a", "n"], [["x<y", "1"], ["z", "22"]]
+    assert format_table(columns, rows) == "a     n\n---  --\nx<y   1\nz    22"
+    page = render_template("report.html", **EMPTY, times=Table("<h>", "a & b", columns, rows))
+    assert "<td>x&lt;y</td><td>1</td>" in page and "<h2>&lt;h&gt;</h2>" in page and "<p>a &amp; b</p>" in page
+
+
+# ---- The page ------------------------------------------------------------------------------------------------------
+
+EMPTY = {"title": "t", "counts": {"test": 0, "index": 0}, "scores": [], "queries": [], "pairs": [], "dropped": []}
 
 
 @pytest.mark.parametrize("parts", [PARTS, {}])
-def test_a_page_stands_alone_with_and_without_a_solution(photographs, tmp_path, parts):
-    table = pd.DataFrame({"id": photographs.ids, "path": [path.name for path in photographs.paths]})
-    metrics = {
-        "retrieval": measure_retrieval(RANKINGS, parts, SECONDS),
-        "recognition": {"gap": 0.5},
-        "seconds": {"01": 2.0},
-    }
-    page = render_report(Run("mine", tmp_path, table[:1], table[:2], RANKINGS, parts), metrics)
-    assert page.startswith("<!doctype html>") and "http" not in page
-    assert ("What the steps did" in page) == bool(parts)
-    assert "0.500" in page and "together" in page
+def test_a_page_contains_all_it_shows_with_and_without_a_solution(split, parts):
+    metrics = {"retrieval": measure_retrieval(RANKINGS, parts), "recognition": {"gap": 0.5}, "seconds": {"one": 2.0}}
+    judged = judge_by_solution(RANKINGS["recipe"], parts["all"]) if parts else None
+    page = render_report(Run("<mine>", split.take(np.arange(1)), split.take(np.arange(2)), split, judged), metrics)
+    assert page.startswith("<!doctype html>") and "http" not in page and "src=" not in page.replace('src="data:', "")
+    assert "<h1>Cairn: &lt;mine&gt;</h1>" in page and "1 test and 2 index photographs" in page
+    assert ("Queries at each step" in page) == bool(parts)
+    assert (">knn + sort<" in page) == bool(parts)
+    assert ">0.500<" in page and ">total<" in page and ">2.0<" in page
+
+
+def test_frames_and_names_of_a_query_are_on_the_page(split):
+    judged = judge_by_solution(
+        [ranked("knn", [[2, 0]], 0.0), ranked("insert", [[1, 0]], 0.0)],
+        Part(PARTS["all"].queries, Truth.from_lists([[1]])),
+    )
+    page = render_report(Run("mine", split.take(np.arange(1)), split, split, judged), {"seconds": {}})
+    assert page.count('class="bad"') == 3 and page.count('class="good new"') == 1
+    assert 'title="&lt;b&gt;"' in page and "<b>knn<small>AP 0.00</small></b>" in page
+    assert "a, 1 photograph to find" in page
+
+
+def test_a_value_that_a_template_lacks_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        render_template("report.html", **EMPTY)

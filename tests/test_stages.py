@@ -69,7 +69,7 @@ def test_a_run_leaves_two_submissions_metrics_and_a_page(smoke):
     assert set(metrics["seconds"]) == {path.stem for path in (ROOT / "stages").glob("[0-9]*.py")} - {"12_evaluate"}
     assert metrics["cleaning"]["kept"] + metrics["cleaning"]["dropped"] == 64
     page = (outputs / "12_evaluate" / "report.html").read_text()
-    assert "Surfaces found again" in page and "What the cleaning dropped" in page
+    assert "Verified pairs" in page and "that the cleaning dropped" in page
     assert "knn + sort + insert" in page and "data:image/jpeg;base64," in page
 
 

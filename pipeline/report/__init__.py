@@ -1,1 +1,1 @@
-"""Answers to something that a person reads."""
+"""Measures, tables and the HTML report of a run, for people to read."""

@@ -1,113 +1,107 @@
-"""The pictures of the report: some queries, and what each step of the recipe put first for them."""
+"""The report's gallery: a few queries, each with the images that every step of the recipe ranked first."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.images.decode import Size, UndecodableImage, decode_photograph
+from pipeline.arrays import NONE
+from pipeline.images.split import Split
+from pipeline.report.inline_images import make_thumbnail
+from pipeline.report.measures import JudgedRanking, JudgedStep
 
-HEIGHT_PX = 104
-PLACES = 9  # images of each list that are shown
+HEIGHT_PX, QUERY_HEIGHT_PX = 104, 166
+RANKS = 9  # images of each list that are shown
+GAINS, LOSSES = 6, 2  # queries that are shown
 
 
 @dataclass(frozen=True)
-class Step:
-    """The lists after one step: rows (Q, K) int32, -1 = none; precisions (Q,) average precision, NaN = not scored."""
+class Cell:
+    """A small image in a green frame (good) or a red one, and whether it is marked as new. source: a data URI."""
 
     name: str
-    rows: NDArray[np.int32]
-    precisions: NDArray[np.float64]
+    source: str
+    good: bool
+    new: bool = False
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """Ids and files of a split, by row."""
+class Strip:
+    """A row of images with a title and a note below it."""
 
-    ids: Sequence[str]
-    paths: Sequence[Path]
+    title: str
+    note: str
+    cells: Sequence[Cell]
 
 
-def pick_queries(steps: Sequence[Step], groups: Sequence[object], gains: int = 6, losses: int = 2) -> list[int]:
-    """Queries worth seeing: those that gained the most from the first step to the last, then those that lost the most.
+@dataclass(frozen=True)
+class ShownQuery:
+    """A query image, how many index images show its landmark, and a strip for each step."""
 
-    groups: one hashable value a query; at most one query of a group is picked, so that a page shows many landmarks.
-    Queries that were not scored (NaN) are left out; ties go to the smaller row.
+    name: str
+    source: str
+    relevant: int
+    strips: Sequence[Strip]
+
+
+def show_queries(ranking: JudgedRanking, test: Split, index: Split) -> list[ShownQuery]:
+    """The queries of `pick_queries`, at most one of each landmark."""
+    # Queries with the same relevant images show the same landmark.
+    landmarks = [ranking.relevant(query).tobytes() for query in range(len(test))]
+    return [show_query(query, ranking, test, index) for query in pick_queries(ranking.steps, landmarks)]
+
+
+def pick_queries(
+    steps: Sequence[JudgedStep], groups: Sequence[object], gains: int = GAINS, losses: int = LOSSES
+) -> list[int]:
+    """The queries that gained the most from the first step to the last, then those that lost the most.
+
+    groups: one hashable value per query; at most one query of a group is picked. Queries that were not scored (NaN)
+    are left out; ties go to the smaller row.
     """
     change = steps[-1].precisions - steps[0].precisions
     scored = np.flatnonzero(np.isfinite(change))
     best = scored[np.argsort(-change[scored], kind="stable")]
-    picked = _take_one_a_group(best[change[best] > 0], groups, gains)
     worst = best[::-1]
-    return picked + _take_one_a_group(worst[change[worst] < 0], groups, losses)
+    gained, lost = best[change[best] > 0].tolist(), worst[change[worst] < 0].tolist()
+    return _take_one_per_group(gained, groups, gains) + _take_one_per_group(lost, groups, losses)
 
 
-def render_query(
-    query: int,
-    steps: Sequence[Step],
-    tests: Photographs,
-    index: Photographs,
-    relevant: NDArray[np.int32],
-) -> str:
-    """One query as HTML: its photograph, and below it a strip of photographs for every step.
-
-    relevant: the index rows that show the query's landmark; they get a green frame, all others a red one. Photographs
-    that the first step did not list are marked as found by the steps behind it.
-    """
-    found_first = set(steps[0].rows[query].tolist())
-    good = set(relevant.tolist())
+def show_query(query: int, ranking: JudgedRanking, test: Split, index: Split) -> ShownQuery:
+    """A query with the first images of every step; new are images that the first step does not list at all."""
+    relevant = set(ranking.relevant(query).tolist())
+    listed_first = set(ranking.steps[0].rows[query].tolist())
     strips = []
-    for step in steps:
-        cells = [
-            render_cell(index, row, row in good, row not in found_first)
-            for row in step.rows[query, :PLACES].tolist()
-            if row >= 0
-        ]
-        score = f"AP {step.precisions[query]:.2f}"
-        strips.append(f"<div class=strip><b>{escape(step.name)}<small>{score}</small></b>{''.join(cells)}</div>")
-    picture = _thumbnail(tests.paths[query], int(HEIGHT_PX * 1.6))
-    caption = f"{escape(tests.ids[query])}, {len(good)} photographs to find"
-    figure = f"<figure><img src='{picture}' alt='query'><figcaption>{caption}</figcaption></figure>"
-    return f"<section>{figure}<div>{''.join(strips)}</div></section>"
+    for step in ranking.steps:
+        rows = step.rows[query, :RANKS]
+        first = rows[rows != NONE].tolist()
+        cells = [show_image(index, row, good=row in relevant, new=row not in listed_first) for row in first]
+        strips.append(Strip(step.name, f"AP {step.precisions[query]:.2f}", cells))
+    source = make_thumbnail(path_of(test, query), QUERY_HEIGHT_PX)
+    return ShownQuery(id_of(test, query), source, len(relevant), strips)
 
 
-def render_cell(photographs: Photographs, row: int, good: bool, new: bool = False) -> str:
-    """A small photograph in a green frame, or in a red one; marked as new if it is."""
-    kind = ("good" if good else "bad") + (" new" if new else "")
-    picture, title = _thumbnail(photographs.paths[row], HEIGHT_PX), escape(photographs.ids[row], quote=True)
-    return f"<span class='{kind}'><img src='{picture}' title='{title}' alt=''></span>"
+def show_image(split: Split, row: int, good: bool, new: bool = False) -> Cell:
+    """A small image in its frame."""
+    return Cell(id_of(split, row), make_thumbnail(path_of(split, row), HEIGHT_PX), good, new)
 
 
-def read_or_grey(path: Path, size: Size, wanted: Size | None = None) -> NDArray[np.uint8]:
-    """A photograph as RGB, as `decode_photograph` gives it; a grey tile of `size` when it cannot be read any more."""
-    try:
-        return decode_photograph(path, wanted)
-    except (UndecodableImage, OSError):
-        return np.full((size[1], size[0], 3), 128, np.uint8)
+def id_of(split: Split, row: int) -> str:
+    """The id of an image."""
+    return str(split.table["id"].iloc[row])
 
 
-def _thumbnail(path: Path, height_px: int) -> str:
-    """A photograph as a data URI."""
-    square = height_px, height_px
-    image = read_or_grey(path, square, square)
-    height, width = image.shape[:2]
-    size = max(1, min(2 * height_px, round(width * height_px / height))), height_px
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+def path_of(split: Split, row: int) -> Path:
+    """The file of an image; `Split.paths` would list those of the whole split."""
+    return split.root / str(split.table["path"].iloc[row])
 
 
-def _take_one_a_group(rows: NDArray[np.int64], groups: Sequence[object], count: int) -> list[int]:
-    taken: dict[object, int] = {}
-    for row in rows.tolist():
-        if len(taken) == count:
-            break
-        taken.setdefault(groups[row], row)
-    return list(taken.values())
+def _take_one_per_group(queries: Sequence[int], groups: Sequence[object], count: int) -> list[int]:
+    """The first query of each of the first `count` groups."""
+    first: dict[object, int] = {}
+    for query in queries:
+        first.setdefault(groups[query], query)
+    return list(first.values())[:count]

@@ -1,89 +1,62 @@
-"""What local features did: which surfaces they found again, and which train photographs the cleaning dropped."""
+"""What the local features did: verified pairs with their matches, and the train images that the cleaning dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.config import Config
-from pipeline.features.local_store import LocalStore
-from pipeline.matching.verification import verify_pair
-from pipeline.report.gallery import Photographs, read_or_grey, render_cell
-from pipeline.report.matches import render_matches
-from pipeline.report.page import render_section
+from pipeline.competition.metrics import Truth
+from pipeline.features.local_store import LocalFeatures, LocalStore
+from pipeline.images.decode import Size
+from pipeline.images.split import Split
+from pipeline.matching.verification import MatchOptions, verify_pair
+from pipeline.report.gallery import Strip, id_of, path_of, show_image
+from pipeline.report.inline_images import read_or_grey
+from pipeline.report.matches import Figure, MatchedImages, show_matches
 from pipeline.settings import VerifySettings
 
 SHOWN_PAIRS = 4
 SHOWN_LANDMARKS, SHOWN_SUPPORTERS = 6, 7
-PAIRS_TEXT = (
-    "A test photograph and one of the index photographs it was compared with. A coloured line ties two keypoints that "
-    "match and obey one map of the whole surface; grey lines are matches that do not. The best pairs of a few queries."
-)
-CLEANING_TEXT = (
-    "One row a landmark: in red a train photograph that was dropped, because too few others of its landmark share a "
-    "surface with it; in green some of those that stayed. What is dropped carries a wrong label, or shows what no "
-    "other photograph shows."
-)
 
 
 @dataclass(frozen=True)
-class VerifiedRun:
-    """The compared pairs of test and index, with what they were compared by. longer_sides: (N,) px of the index."""
+class VerifiedPairs:
+    """The verified pairs of test and index images, a table of query, row and inliers, and what gave the inliers."""
 
     pairs: pd.DataFrame
     queries: LocalStore
     base: LocalStore
-    longer_sides: NDArray[np.number]
     settings: VerifySettings
 
 
-def read_verified(find: Callable[[str], Path], config: Config, index: pd.DataFrame) -> VerifiedRun | None:
-    """The compared pairs of test and index with their features; None where none are. find: an input's name -> path."""
-    if "index" not in config.verified_splits:
-        return None
-    pairs = pd.read_parquet(find("08_verify_matches/test_index:pairs.parquet"))
-    queries, base = (LocalStore(find(f"07_extract_local/{config.local_model}/{split}")) for split in ("test", "index"))
-    return VerifiedRun(pairs, queries, base, index[["width", "height"]].max(axis=1).to_numpy(), config.verify)
+def show_pairs(verified: VerifiedPairs, test: Split, index: Split, truth: Truth | None) -> list[Figure]:
+    """Some of the verified pairs with their matches; with a ground truth only pairs that show one landmark.
 
-
-def render_pairs(run: VerifiedRun, test: Photographs, index: Photographs) -> str:
-    """A section with some of the pairs that share a surface, their matched keypoints drawn."""
+    Without that limit the clearest pairs of the demo would be portraits of two strangers.
+    """
+    pairs = verified.pairs if truth is None else _keep_relevant(verified.pairs, truth)
+    options, longer_sides = MatchOptions.from_settings(verified.settings), index.longer_sides
     figures = []
-    for query, row in pick_pairs(run.pairs, SHOWN_PAIRS):
-        features, other = run.queries[query], run.base[row]
-        settings = run.settings
-        matches, fit = verify_pair(
-            features, other, settings.inlier_threshold * float(run.longer_sides[row]),
-            min_similarity=settings.min_similarity,
-            max_ratio=settings.max_ratio if settings.max_ratio < 1.0 else None,
-            max_iterations=settings.max_iterations,
-        )  # fmt: skip
-        points = features.points[matches[:, 0]], other.points[matches[:, 1]]
-        first, second = (
-            read_or_grey(path, _size_around(shown))
-            for path, shown in ((test.paths[query], features.points), (index.paths[row], other.points))
+    for query, row in pick_pairs(pairs, SHOWN_PAIRS):
+        first, second = verified.queries[query], verified.base[row]
+        threshold_px = verified.settings.inlier_threshold * float(longer_sides[row])
+        matches, transform = verify_pair(first, second, threshold_px, options)
+        matched = MatchedImages(
+            read_or_grey(path_of(test, query), _size_around(first)),
+            read_or_grey(path_of(index, row), _size_around(second)),
+            first.points[matches[:, 0]],
+            second.points[matches[:, 1]],
+            transform.inliers,
         )
-        caption = f"{test.ids[query]} and {index.ids[row]}"
-        figures.append(render_matches(first, second, *points, fit.inliers, caption))
-    if not figures:
-        return ""
-    return render_section("Surfaces found again", PAIRS_TEXT, f"<div class=pairs>{''.join(figures)}</div>")
-
-
-def _size_around(points: NDArray[np.floating]) -> tuple[int, int]:
-    """The (width, height) of a picture that holds the points."""
-    width, height = (np.ceil(points.max(axis=0, initial=0)).astype(int) + 1).tolist()
-    return width, height
+        figures.append(show_matches(matched, f"{id_of(test, query)} and {id_of(index, row)}"))
+    return figures
 
 
 def pick_pairs(pairs: pd.DataFrame, count: int) -> list[tuple[int, int]]:
-    """(query, row) of the best pair of `count` queries, from the clearest of all to the middling, evenly spread."""
+    """(query, row) of `count` queries' best pairs, evenly spaced from the one with the most inliers to the median."""
     order = pairs.sort_values(["inliers", "query", "row"], ascending=[False, True, True])
     best = order[order["inliers"] > 0].drop_duplicates("query")
     upper = best.iloc[: max(len(best) // 2, 1)]
@@ -91,20 +64,17 @@ def pick_pairs(pairs: pd.DataFrame, count: int) -> list[tuple[int, int]]:
     return list(zip(chosen["query"].tolist(), chosen["row"].tolist(), strict=True))
 
 
-def render_cleaning(train: pd.DataFrame, support: pd.DataFrame, root: Path) -> str:
-    """A section with photographs that the cleaning dropped, beside those of their landmark that stayed.
+def show_dropped(train: Split, support: pd.DataFrame) -> list[Strip]:
+    """A strip per landmark: a train image that was dropped, then images of the landmark that were kept.
 
-    train: the table of stage 01; support: supporters and kept of each of its rows; root: the data folder.
+    support: supporters and kept of each train image.
     """
-    photographs = Photographs(train["id"].tolist(), [root / path for path in train["path"]])
-    rows = []
-    for dropped, stayed in pick_dropped(train["landmark"].to_numpy(), support):
-        cells = [render_cell(photographs, dropped, False)] + [render_cell(photographs, row, True) for row in stayed]
-        name = escape(str(train["landmark"].iloc[dropped]))
-        rows.append(f"<div class=strip><b>{name}</b>{''.join(cells)}</div>")
-    if not rows:
-        return ""
-    return render_section("What the cleaning dropped", CLEANING_TEXT, "".join(rows))
+    landmarks = train.table["landmark"].to_numpy()
+    strips = []
+    for dropped, kept in pick_dropped(landmarks, support):
+        cells = [show_image(train, dropped, good=False), *(show_image(train, row, good=True) for row in kept)]
+        strips.append(Strip(str(landmarks[dropped]), "", cells))
+    return strips
 
 
 def pick_dropped(landmarks: NDArray[np.integer], support: pd.DataFrame) -> list[tuple[int, list[int]]]:
@@ -121,7 +91,18 @@ def pick_dropped(landmarks: NDArray[np.integer], support: pd.DataFrame) -> list[
     return picked[:SHOWN_LANDMARKS]
 
 
-def _by_count(landmarks: NDArray[np.integer]) -> Sequence[int]:
+def _keep_relevant(pairs: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+    relevant = pd.DataFrame({"query": np.repeat(np.arange(len(truth)), truth.counts), "row": truth.values})
+    return pairs.merge(relevant, on=["query", "row"])
+
+
+def _size_around(features: LocalFeatures) -> Size:
+    """The size of an image that contains the keypoints."""
+    width, height = (np.ceil(features.points.max(axis=0, initial=0)).astype(int) + 1).tolist()
+    return width, height
+
+
+def _by_count(landmarks: NDArray[np.integer]) -> list[int]:
     """The landmarks, those with the most images first, ties by number."""
     values, counts = np.unique(landmarks, return_counts=True)
     return values[np.argsort(-counts, kind="stable")].tolist()

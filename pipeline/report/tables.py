@@ -1,0 +1,161 @@
+"""The tables that a person reads: scores by step, for the report and for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.competition.scoring import Scored
+from pipeline.report.measures import Measured
+
+RECOGNITION_TITLES = {"gap": "GAP", "gap_landmarks_only": "GAP, landmarks only", "top1": "top-1 accuracy"}
+RETRIEVAL_TEXT = "Scored queries: {queries}. The gain is in points of mAP@100 over the recipe's first step."
+RECOGNITION_TEXT = "One landmark and one confidence for every test photograph, including those without a landmark."
+BENCHMARK_TEXT = (
+    "In percent, as the papers print them: mean average precision by the trapezoidal rule, and mean precision at 10. "
+    "The gain is in points of mAP over the recipe's first step. Each setup is ranked separately, with its junk images "
+    "removed before the first step. The photographs below are ranked in one setup."
+)
+UNLISTED_TEXT = " The lists are shorter than the index: up to {most} positives are in none, and count as not found."
+TIME_TEXT = "How long each stage took when it last ran."
+
+
+class Table(NamedTuple):
+    """Text under headings, the first column left-aligned and the others right-aligned."""
+
+    heading: str
+    text: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Column(NamedTuple):
+    """A column of numbers. keys: where a step's scores hold the number; gain: show its rise since the first step."""
+
+    title: str
+    keys: tuple[str, ...]
+    form: str = ".3f"
+    scale: int = 1
+    gain: bool = False
+
+    def format_cell(self, scores: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+        """The number of a step, empty where there is none; `first`: the scores of the recipe's first step."""
+        value = self._look_up(scores)
+        if value is None or (self.gain and scores is first):
+            return ""
+        return format(self.scale * (value - self._look_up(first) if self.gain else value), self.form)
+
+    def _look_up(self, scores: Mapping[str, Any]) -> Any:
+        for key in self.keys[:-1]:
+            scores = scores[key]
+        return scores.get(self.keys[-1])
+
+
+RETRIEVAL_COLUMNS = [
+    Column("mAP@100", ("map_at_100",)),
+    Column("gain", ("map_at_100",), "+.1f", 100, gain=True),
+    Column("public", ("map_at_100_public",)),
+    Column("private", ("map_at_100_private",)),
+    Column("P@10", ("mean_precision", "10")),
+    Column("first hit (median rank)", ("median_position",), "g"),
+]
+
+
+def tabulate_scores(metrics: Mapping[str, Any]) -> list[Table]:
+    """The tables of all scores in metrics.json; none where nothing was scored."""
+    tables = []
+    if retrieval := {name: steps for name, steps in metrics.get("retrieval", {}).items() if "queries" in steps[0]}:
+        tables.append(tabulate_retrieval(retrieval))
+    if recognition := metrics.get("recognition"):
+        tables.append(tabulate_recognition(recognition))
+    if benchmark := metrics.get("revisited"):
+        tables.append(tabulate_benchmark(benchmark))
+    return tables
+
+
+def tabulate_retrieval(measured: Measured) -> Table:
+    """The scores of every step of every recipe against a competition's solution."""
+    text = RETRIEVAL_TEXT.format(queries=next(iter(measured.values()))[0]["queries"])
+    return Table("Retrieval", text, *tabulate_steps(measured, RETRIEVAL_COLUMNS))
+
+
+def tabulate_benchmark(measured: Measured) -> Table:
+    """The scores of every step of every recipe in each setup of a benchmark, in percent."""
+    setups = [name for name, value in next(iter(measured.values()))[0].items() if isinstance(value, Mapping)]
+    columns = []
+    for setup in setups:
+        columns.append(Column(f"{setup} mAP", (setup, "map"), ".2f", 100))
+        columns.append(Column(f"{setup} gain", (setup, "map"), "+.2f", 100, gain=True))
+    columns += [Column(f"{setup} mP@10", (setup, "mp_at_10"), ".2f", 100) for setup in setups]
+    most = max(step[setup]["unlisted"] for steps in measured.values() for step in steps for setup in setups)
+    text = BENCHMARK_TEXT + (UNLISTED_TEXT.format(most=most) if most else "")
+    return Table("Benchmark", text, *tabulate_steps(measured, columns))
+
+
+def tabulate_steps(measured: Measured, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    """The titles, and a row for every step of every recipe; recipes that start with the same steps share those rows.
+
+    The last column has the seconds of the recipe up to and including the step.
+    """
+    rows: dict[str, list[str]] = {}
+    for steps in measured.values():
+        names, seconds = [], 0.0
+        for scores in steps:
+            names.append(scores["step"])
+            seconds += scores["seconds"]
+            ranking = " + ".join(names)
+            cells = (column.format_cell(scores, steps[0]) for column in columns)
+            rows.setdefault(ranking, [ranking, *cells, f"{seconds:.2f}"])
+    return ["ranking", *(column.title for column in columns), "seconds"], list(rows.values())
+
+
+def tabulate_recognition(scores: Mapping[str, Any]) -> Table:
+    """The recognition scores over all images and over each half of the leaderboard."""
+    rows = _list_halves(scores, RECOGNITION_TITLES, ".3f")
+    return Table("Recognition", RECOGNITION_TEXT, ("recognition", "value", "public", "private"), rows)
+
+
+def tabulate_seconds(seconds: Mapping[str, float]) -> Table:
+    """The seconds of each stage, and their sum."""
+    rows = [[stage, f"{value:.1f}"] for stage, value in seconds.items()]
+    return Table("Time", TIME_TEXT, ("stage", "seconds"), [*rows, ["total", f"{sum(seconds.values()):.1f}"]])
+
+
+def format_scores(metrics: Mapping[str, Any]) -> str:
+    """The scores of metrics.json as tables for a console; an empty text when nothing was scored."""
+    return "\n".join(f"\n{format_table(table.columns, table.rows)}\n" for table in tabulate_scores(metrics))
+
+
+def format_score(scored: Scored) -> str:
+    """The scores of one submission file as a table for a console.
+
+    Over both halves of the leaderboard and over each, empty where the solution has no such half. Mean precisions and
+    positions are over both.
+    """
+    titles = {"map_at_100": "mAP@100"} if scored.task == "retrieval" else RECOGNITION_TITLES
+    rows = _list_halves(scored.scores, titles, ".6f")
+    if scored.task == "retrieval":
+        precisions: Any = scored.scores["mean_precision"]
+        rows += [[f"mean precision at {k}", f"{value:.6f}", "", ""] for k, value in precisions.items()]
+        for mean in ("mean", "median"):
+            rows.append([f"first hit, {mean} rank", f"{scored.scores[f'{mean}_position']:g}", "", ""])
+    count = f"{scored.answered} of {scored.queries} scored queries are answered"
+    return f"{count}\n\n{format_table((scored.task, 'both', 'public', 'private'), rows)}"
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text for a console, columns aligned."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *rows]
+    form = "  ".join(f"{{:{'>' if position else '<'}{width}}}" for position, width in enumerate(widths))
+    return "\n".join(form.format(*line).rstrip() for line in lines)
+
+
+def _list_halves(scores: Mapping[str, Any], titles: Mapping[str, str], form: str) -> list[list[str]]:
+    """A row for each score that there is: its title, and its value over both halves and over each."""
+    rows = []
+    for key, title in titles.items():
+        values = [scores.get(key + half) for half in ("", "_public", "_private")]
+        if key in scores:
+            rows.append([title, *("" if value is None else format(value, form) for value in values)])
+    return rows
