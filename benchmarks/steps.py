@@ -1,4 +1,4 @@
-"""Every ranking step alone on a large synthetic index: seconds, queries a second, and the memory that it adds.
+"""Every ranking step by itself on a large synthetic index: seconds, queries per second, and the memory that it adds.
 
     python -m benchmarks.steps                                 1,000 queries, 100,000 index images
     python -m benchmarks.steps --queries 5000 --steps soft,dba

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from pipeline.competition.demo.world import plan_demo_world
 from pipeline.config import load_config
+from pipeline.demo_world.world import plan_demo_world
 from pipeline.features.local_store import LocalFeatures, LocalStore, decode_descriptors, encode_descriptors
 from pipeline.matching.verification import MatchOptions, verify_pairs
 

@@ -167,7 +167,7 @@ def choose_halves(parts: Mapping[str, Part], path: Path) -> dict[str, Part]:
 
 
 def warn_of_stale(config: Config) -> None:
-    """Name what these settings and this code would make anew: the figures are of what is there."""
+    """Name what these settings and this code would make again: the figures are of what is there."""
     pipeline = Pipeline(config, load_stages())
     for stage in (stage for stage in pipeline.stages if stage.number <= LAST_READ):
         for artifact, reasons in pipeline.explain(stage).items():

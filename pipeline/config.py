@@ -49,8 +49,8 @@ RENAMED = {  # settings of earlier versions, still read; * = any model
 class Config(Settings):
     """Every setting of a run."""
 
-    run: Name
-    seed: Count = 2019
+    run: Name  # folder of the run in runtime.outputs; by default the name of the configuration file
+    seed: Count = 2019  # of every random generator
     data: DataSettings = DataSettings()
     demo: DemoSettings = DemoSettings()
     models: dict[Name, ModelSettings] = Field(default_factory=lambda: {"cnn": ModelSettings()}, min_length=1)

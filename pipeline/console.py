@@ -7,7 +7,6 @@ settings allow; 130 interrupted.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import logging
 import os
@@ -96,17 +95,11 @@ def _report_defect() -> int:
 
 
 def _prepare_process() -> None:
-    """Settings of the C libraries, before torch is loaded; no answer depends on them."""
-    # Waiting threads shall sleep: spinning, two of torch's are slower than one beside other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Freed memory is kept for the next batch: giving it back and faulting it in anew made networks up to three times
-    # slower on a CPU. The names are glibc's (malloc.h); other C libraries have no such call.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-        mallopt(m_mmap_threshold, 1 << 30)
-        mallopt(m_trim_threshold, (1 << 31) - 1)
-        mallopt(m_top_pad, 200 << 20)
+    """Settings of the C libraries, before torch is loaded; no answer depends on them.
+
+    .ci/environment.sh sets those that a process cannot set for itself any more, such as glibc's for freed memory.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow down those of other processes
 
 
 @contextlib.contextmanager

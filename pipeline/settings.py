@@ -47,8 +47,8 @@ def one_of(names: Iterable[str]) -> AfterValidator:
 class DataSettings(Settings):
     """Where the photographs are and what is accepted as one."""
 
-    source: Literal["gldv2", "folders", "demo", "revisited", "holidays"] = "gldv2"
-    root: Path = Path("data/gldv2")
+    source: Literal["gldv2", "folders", "demo", "revisited", "holidays"] = "gldv2"  # data/README.md has the forms
+    root: Path = Path("data/gldv2")  # the folder of the data set
     layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto: by the first ids
     max_bad_fraction: Fraction = 0.01  # share of a split's files that may be rejected before stage 01 stops
     strict_decode: bool = False  # decode every pixel in stage 01 instead of reading only the header

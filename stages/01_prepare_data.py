@@ -35,7 +35,7 @@ def digest_data(config: Config) -> dict[str, str]:
 
 def render(task: TaskContext, config: Config) -> None:
     """Render the demo world."""
-    from pipeline.competition.demo.world import plan_demo_world, write_demo_world
+    from pipeline.demo_world.world import plan_demo_world, write_demo_world
 
     plan = plan_demo_world(config.demo, config.seed)
     with task.progress(len(plan.photographs), "photographs") as bar:

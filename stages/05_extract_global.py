@@ -11,7 +11,7 @@ from pipeline.tasks.extraction import Extraction, global_task
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact per model and split: new test photographs leave the train descriptors alone."""
+    """One artifact per model and split: new test images leave the train descriptors unchanged."""
     return [
         global_task(layout.descriptors(name, split), Extraction(layout.final_network(name), name, split), config)
         for name in config.models

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.competition.demo.distractor import DISTRACTORS
-from pipeline.competition.demo.photograph import NO_LANDMARK
-from pipeline.competition.demo.world import Shot, render_job
+from pipeline.demo_world.distractor import DISTRACTORS
+from pipeline.demo_world.view import NO_LANDMARK
+from pipeline.demo_world.world import Shot, render_job
 from pipeline.network.checkpoint import save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.settings import ModelSettings, PhaseSettings

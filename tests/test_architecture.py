@@ -60,7 +60,9 @@ def test_every_folder_of_the_library_has_its_place_in_the_order():
     folders = {path.name for path in PIPELINE.iterdir() if (path / "__init__.py").exists()}
     assert folders == {*ROOMS, "tasks", "demo_world"}
     for path in modules():
-        if path.parent.name != "demo_world":
+        if path.parent.name == "demo_world":
+            assert rooms_of(path) <= GROUND - OF_STAGES | {"demo_world"}, path
+        else:
             assert "demo_world" not in rooms_of(path), f"{path}: only stage 01 renders the demo world"
         if path.parent.name != "tasks":
             assert "tasks" not in rooms_of(path), f"{path}: only the stages use their tasks"

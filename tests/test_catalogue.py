@@ -1,19 +1,11 @@
-"""The names that settings offer are what the modules implement, with the defaults and traits that they state."""
-
-import inspect
+"""The names that settings offer are what the modules implement, with the traits that the catalogue states."""
 
 import pytest
 import torch
 
 from pipeline import catalogue
-from pipeline.features.whitening import fit_whitening
 from pipeline.images import augment
 from pipeline.network import heads, pooling
-from pipeline.network.backbone import build_backbone
-from pipeline.network.cosine_softmax import arcface_logits, cosface_logits
-from pipeline.network.embedding import EmbeddingNetwork
-from pipeline.network.landmark_network import build_landmark_network
-from pipeline.settings import ModelSettings, PhaseSettings, SearchSettings
 
 
 def test_every_name_of_the_catalogue_is_implemented_and_nothing_else_is():
@@ -37,28 +29,3 @@ def test_a_head_is_built_under_its_own_name_and_has_a_margin_if_the_catalogue_sa
 @pytest.mark.parametrize("name", catalogue.POOLINGS)
 def test_a_pooling_gives_one_value_per_channel(name):
     assert pooling.build_pooling(name)(torch.rand(2, 6, 4, 5)).shape == (2, 6)
-
-
-@pytest.mark.parametrize(
-    ("function", "settings"),
-    [
-        (build_backbone, ModelSettings),
-        (pooling.build_pooling, ModelSettings),
-        (EmbeddingNetwork, ModelSettings),
-        (build_landmark_network, ModelSettings),
-        (heads.build_head, PhaseSettings),
-        (arcface_logits, PhaseSettings),
-        (cosface_logits, PhaseSettings),
-    ],
-)
-def test_defaults_of_functions_equal_those_of_the_settings(function, settings):
-    parameters = inspect.signature(function).parameters.values()
-    shared = [one for one in parameters if one.default is not one.empty and one.name in settings.model_fields]
-    assert shared
-    for parameter in shared:
-        assert parameter.default == settings.model_fields[parameter.name].default, parameter.name
-
-
-def test_the_default_power_of_the_whitening_equals_that_of_the_settings():
-    default = inspect.signature(fit_whitening).parameters["power"].default
-    assert default == SearchSettings.model_fields["whiten_power"].default

@@ -11,8 +11,11 @@ from pipeline.features.whitening import fit_whitening
 from pipeline.matching.knn import SearchOptions
 from pipeline.matching.verification import MatchOptions
 from pipeline.network.backbone import build_backbone
+from pipeline.network.cosine_softmax import arcface_logits, cosface_logits
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import build_head
+from pipeline.network.landmark_network import build_landmark_network
+from pipeline.network.pooling import build_pooling
 from pipeline.ranking.diffusion import build_affinity
 from pipeline.ranking.expansion import augment_database, expand_queries
 from pipeline.ranking.k_reciprocal import k_reciprocal_distances
@@ -42,7 +45,11 @@ PAIRS = [  # (function, the settings of the same meaning, parameter -> setting w
     (MatchOptions, CONFIG.verify, {}),
     (build_backbone, MODEL, {}),
     (EmbeddingNetwork, MODEL, {}),
+    (build_pooling, MODEL, {}),
+    (build_landmark_network, MODEL, {}),
     (build_head, MODEL.base, {}),
+    (arcface_logits, MODEL.base, {}),
+    (cosface_logits, MODEL.base, {}),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The demo world: the same bytes whatever the workers and interruptions, and tables that say what the pictures show."""
+"""The demo world: the same bytes whatever the workers and interruptions, and tables that say what the images show."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.competition.demo.camera import Camera, Mesh, Texture, rasterise
-from pipeline.competition.demo.distractor import DISTRACTORS
-from pipeline.competition.demo.photograph import NO_LANDMARK, render_photograph
-from pipeline.competition.demo.view import VIEWS
-from pipeline.competition.demo.world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
+from pipeline.demo_world.camera import Camera, Mesh, Texture, rasterise
+from pipeline.demo_world.distractor import DISTRACTORS
+from pipeline.demo_world.view import NO_LANDMARK, VIEWS, render_image
+from pipeline.demo_world.world import DemoPlan, image_path, plan_demo_world, share_out, write_demo_world
 from pipeline.settings import DemoSettings
 
 TINY = DemoSettings(landmarks=3, train_images=12, index_images=6, test_images=5, longest_side_px=96)
@@ -47,17 +46,17 @@ def test_one_worker_and_two_write_the_same_bytes(tiny_plan: DemoPlan, tiny_world
     assert read_folder(tmp_path) == read_folder(tiny_world)
 
 
-def test_a_run_that_was_cut_short_goes_on_where_it_was(tiny_plan: DemoPlan, tiny_world: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_cut_short_resumes_where_it_was(tiny_plan: DemoPlan, tiny_world: Path, tmp_path: Path) -> None:
     whole = read_folder(tiny_world)
-    pictures = [name for name in whole if name.endswith(".jpg")]
-    for name in pictures[1:]:
+    images = [name for name in whole if name.endswith(".jpg")]
+    for name in images[1:]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(whole[name])
-    (tmp_path / pictures[1]).write_bytes(b"somebody's own file")
+    (tmp_path / images[1]).write_bytes(b"somebody's own file")
     seen: list[int] = []
     write_demo_world(tiny_plan, tmp_path, workers=1, on_progress=seen.append)
-    assert seen == [len(pictures) - 1, len(pictures)]
-    assert read_folder(tmp_path) == whole | {pictures[1]: b"somebody's own file"}
+    assert seen == [len(images) - 1, len(images)]
+    assert read_folder(tmp_path) == whole | {images[1]: b"somebody's own file"}
 
 
 def test_every_planned_photograph_is_a_file_and_no_other_file_is_there(tiny_plan: DemoPlan, tiny_world: Path) -> None:
@@ -68,30 +67,30 @@ def test_every_planned_photograph_is_a_file_and_no_other_file_is_there(tiny_plan
     }
 
 
-def test_pictures_have_the_longest_side_and_are_not_blank(tiny_world: Path) -> None:
+def test_images_have_the_longest_side_and_are_not_blank(tiny_world: Path) -> None:
     for path in tiny_world.rglob("*.jpg"):
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        assert max(picture.shape[:2]) == TINY.longest_side_px
-        assert picture.std() > 4, path
+        image = cv2.imread(str(path))
+        assert image is not None
+        assert max(image.shape[:2]) == TINY.longest_side_px
+        assert image.std() > 4, path
 
 
 def test_the_views_of_a_landmark_differ_and_repeat_exactly() -> None:
-    pictures = [cv2.resize(render_photograph(3, 1, view, 7, 96), (32, 32)).astype(float) for view in VIEWS]
-    for k, picture in enumerate(pictures):
-        assert picture.std() > 8
-        assert all(np.abs(picture - other).mean() > 5 for other in pictures[:k])
-    first, again = (render_photograph(3, 1, "front", 7, 96) for _ in range(2))
+    images = [cv2.resize(render_image(3, 1, view, 7, 96), (32, 32)).astype(float) for view in VIEWS]
+    for k, image in enumerate(images):
+        assert image.std() > 8
+        assert all(np.abs(image - other).mean() > 5 for other in images[:k])
+    first, again = (render_image(3, 1, "front", 7, 96) for _ in range(2))
     assert np.array_equal(first, again)
 
 
 @pytest.mark.parametrize("kind", DISTRACTORS)
 def test_every_kind_of_stranger_can_be_drawn_in_any_size(kind: str) -> None:
     for number, side in enumerate((96, 130, 200)):
-        picture = render_photograph(1, NO_LANDMARK, kind, number, side)
-        assert picture.dtype == np.uint8
-        assert max(picture.shape[:2]) == side
-        assert picture.std() > 2
+        image = render_image(1, NO_LANDMARK, kind, number, side)
+        assert image.dtype == np.uint8
+        assert max(image.shape[:2]) == side
+        assert image.std() > 2
 
 
 def test_the_splits_have_the_sizes_of_the_settings() -> None:
@@ -127,7 +126,7 @@ def test_the_stated_fraction_of_training_labels_is_wrong(fraction: float) -> Non
     assert (truth == "").sum() == round(fraction * settings.train_images) // 2
 
 
-def test_the_solutions_name_existing_pictures_of_the_right_landmark(tiny_plan: DemoPlan, tiny_world: Path) -> None:
+def test_the_solutions_name_existing_images_of_the_right_landmark(tiny_plan: DemoPlan, tiny_world: Path) -> None:
     landmark = dict(zip(tiny_plan.photographs["id"], tiny_plan.photographs["landmark"], strict=True))
     index = set(read_table(tiny_world, "index.csv")["id"])
     retrieval, recognition = (
@@ -156,7 +155,7 @@ def test_another_seed_is_another_world() -> None:
     first, second = plan_demo_world(TINY, seed=1), plan_demo_world(TINY, seed=2)
     assert not set(first.photographs["id"]) & set(second.photographs["id"])
     assert first.tables["landmarks.csv"]["name"].tolist() != second.tables["landmarks.csv"]["name"].tolist()
-    one, other = (render_photograph(seed, 0, "front", 1, 96) for seed in (1, 2))
+    one, other = (render_image(seed, 0, "front", 1, 96) for seed in (1, 2))
     assert one.shape != other.shape or not np.array_equal(one, other)
 
 
@@ -208,7 +207,7 @@ def test_a_face_seen_from_behind_is_not_drawn() -> None:
     assert (rasterise(mesh, Camera.looking_at((0, -10, 0), (0, 0, 0), 40.0, (32, 32))).face == -1).all()
 
 
-def test_pictures_of_no_landmark_come_beside_a_world_that_stays_as_it_was(tiny_plan: DemoPlan) -> None:
+def test_images_of_no_landmark_come_beside_a_world_that_stays_as_it_was(tiny_plan: DemoPlan) -> None:
     more = plan_demo_world(TINY.model_copy(update={"non_landmark_images": 7}), seed=5)
     count = len(tiny_plan.photographs)
     pd.testing.assert_frame_equal(more.photographs[:count], tiny_plan.photographs)
@@ -223,16 +222,16 @@ def test_pictures_of_no_landmark_come_beside_a_world_that_stays_as_it_was(tiny_p
         pd.testing.assert_frame_equal(more.tables[name], same)
 
 
-def test_a_world_without_pictures_of_no_landmark_has_the_settings_it_always_had() -> None:
+def test_a_world_without_images_of_no_landmark_has_the_settings_it_always_had() -> None:
     assert "non_landmark_images" not in TINY.world_settings
     assert TINY.model_copy(update={"non_landmark_images": 7}).world_settings["non_landmark_images"] == 7
 
 
-def test_no_picture_of_no_landmark_is_one_of_another_split() -> None:
+def test_no_image_of_no_landmark_is_one_of_another_split() -> None:
     settings = DemoSettings(landmarks=2, train_images=8, index_images=4, test_images=4, distractor_fraction=1.0,
                             non_landmark_images=8, longest_side_px=96)  # fmt: skip
     photographs = plan_demo_world(settings, seed=1).photographs
     strangers = photographs[photographs["landmark"] == NO_LANDMARK]
-    kind = str(strangers["view"].iloc[0])  # the same kind for all, so that the seeds alone tell them apart
-    pictures = {render_photograph(1, NO_LANDMARK, kind, int(number), 96).tobytes() for number in strangers["seed"]}
-    assert len(pictures) == len(strangers) == 16
+    kind = str(strangers["view"].iloc[0])  # the same kind for all, so that only the seeds tell them apart
+    images = {render_image(1, NO_LANDMARK, kind, int(number), 96).tobytes() for number in strangers["seed"]}
+    assert len(images) == len(strangers) == 16

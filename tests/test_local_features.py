@@ -12,7 +12,7 @@ from PIL import Image
 from tasks import RecordedTask
 from torch import nn
 
-from pipeline.competition.demo.photograph import render_photograph
+from pipeline.demo_world.view import render_image
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
     ImageRegion,
@@ -59,8 +59,8 @@ def resnet():
 
 @pytest.fixture(scope="module")
 def facades():
-    """By longest side: a town hall with clocks, windows and stripes, square, RGB."""
-    return {side: render_photograph(3, 2, "front", 2, side) for side in (384, 1024)}
+    """By longest side: a castle with windows, battlements and a frieze, square, RGB."""
+    return {side: render_image(3, 2, "front", 2, side) for side in (384, 1024)}
 
 
 def facade_at(facades, scale):

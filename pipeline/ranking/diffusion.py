@@ -3,9 +3,9 @@
 Two views of a landmark that share nothing may be joined by a chain of views in between.
 
 What is computed is the online form, not the published offline one. Yang et al. 2019 solve beforehand for every index
-image i, with y = e_i, among its own `truncate` nearest, keep the N solutions, and at search time add up those of the query's
-neighbours with the weights y. That costs N linear systems and N * truncate numbers once, and next to nothing per
-query; and it reaches images near a neighbour of the query that are not among the query's own nearest. Here nothing
+image i, with y = e_i, among its own `truncate` nearest, keep the N solutions, and at search time add up those of the
+query's neighbours with the weights y. That costs N linear systems and N * truncate numbers once, and next to nothing
+per query; and it reaches images near a neighbour of the query that are not among the query's own nearest. Here nothing
 is kept, a query costs one linear system, and no image comes in that its list lacks. The published code also
 L2-normalises each image's solution before adding; with one solution per query there is nothing to balance.
 """

@@ -51,7 +51,8 @@ _StepSections: Any = create_model(
 class RerankSettings(_StepSections):
     """The recipe of the submission, the baselines measured beside it, and a section of settings for each step."""
 
-    recipe: Recipe = Field(default=["knn", "sort", "insert"])
+    recipe: Recipe = Field(default=["knn", "sort", "insert"])  # names of the submission's ranking steps, in order
+    # further recipes, measured beside it
     baselines: Annotated[dict[Name, Recipe], AfterValidator(_check_baselines)] = Field(default={})
     top_k: Positive = LIST_LENGTH  # length of every list; a competition accepts no more
 
