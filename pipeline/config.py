@@ -34,6 +34,8 @@ from pipeline.settings import (
 )
 
 log = logging.getLogger("cairn")
+MAX_BYTES = 1 << 20  # of a configuration; all settings with their comments have a hundredth of it
+SHOWN = 200  # characters of a wrong value that an error quotes
 RENAMED = {  # settings of earlier versions, still read; * = any model
     "rerank.rivals": "rerank.baselines",
     "rerank.min_confidence": "rerank.insert.min_confidence",
@@ -176,14 +178,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     A value is read as TOML where it is one (`3`, `true`, `["knn", "sort"]`), as plain text otherwise. `run` defaults to
     the file's name. Raises PipelineError naming key, file and what is allowed.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise PipelineError(
-            f"the configuration cannot be read: {error.strerror}", path, _suggest_configs(path)
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PipelineError(f"the configuration is not TOML: {error}", path, "correct that line") from error
+    values = _read_toml(path)
     values.setdefault("run", path.stem)
     for override in overrides or []:
         _apply_override(values, override)
@@ -197,6 +192,21 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         ) from None
 
 
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise PipelineError(f"a configuration of more than {MAX_BYTES} bytes", path, _suggest_configs(path))
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
+    except OSError as error:
+        raise PipelineError(
+            f"the configuration cannot be read: {error.strerror}", path, _suggest_configs(path)
+        ) from error
+    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and nesting without end
+        raise PipelineError(f"the configuration is not TOML: {error}", path, "correct that line") from error
+
+
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -208,7 +218,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             raise PipelineError(f"{section} is a value, not a section", f"command line: {override}", "shorten the key")
     try:
         values[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         values[last] = text
 
 
@@ -240,7 +250,9 @@ def _format_errors(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"unknown setting {key}; known there: {_known_keys(item['loc'][:-1])}")
         else:
-            given = f"setting {key} = {item['input']!r}: " if key else ""  # no key: settings that do not fit together
+            given = (
+                f"setting {key} = {item['input']!r:.{SHOWN}}: " if key else ""
+            )  # no key: settings that do not fit together
             message = item["msg"].removeprefix("Value error, ")
             lines.append(f"{given}{message[0].lower()}{message[1:]}")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from pipeline.competition.metrics import (
     mean_precisions,
     top1_accuracy,
 )
+from pipeline.competition.records import name_id
 from pipeline.competition.submission import Solution, read_recognition_solution, read_retrieval_solution
 from pipeline.errors import PipelineError
 
@@ -131,7 +132,7 @@ def split_halves(
     unknown = [query for query in halves["all"] if query not in rows]
     if unknown:
         raise PipelineError(
-            f"{len(unknown)} queries of the solution are not in test.csv ({', '.join(unknown[:5])})",
+            f"{len(unknown)} queries of the solution are not in test.csv ({', '.join(map(name_id, unknown[:5]))})",
             path,
             "the solution and test.csv must be of one release",
         )
