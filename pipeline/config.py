@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ from pipeline.settings import (
 
 log = logging.getLogger("cairn")
 MAX_BYTES = 1 << 20  # of a configuration; all settings with their comments have a hundredth of it
+MAX_PARTS = 8  # of a key; the deepest setting has four. The time and memory of tomllib grow with their square
+LONG_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}[\w"'-]""", re.ASCII
+)
 SHOWN = 200  # characters of a wrong value that an error quotes
 RENAMED = {  # settings of earlier versions, still read; * = any model
     "rerank.rivals": "rerank.baselines",
@@ -198,7 +203,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise PipelineError(f"a configuration of more than {MAX_BYTES} bytes", path, _suggest_configs(path))
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        long = LONG_KEY.search(re.sub(r"(?m)^[ \t]*#.*$", "", text))
+        if long is not None:
+            raise PipelineError(f"a key of more than {MAX_PARTS} parts: {long[0]!r}", path, "shorten it")
+        return tomllib.loads(text)
     except OSError as error:
         raise PipelineError(
             f"the configuration cannot be read: {error.strerror}", path, _suggest_configs(path)
@@ -212,6 +221,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise PipelineError(f"not a setting: {override!r}", "command line", "write section.key=value")
     *sections, last = key.strip().split(".")
+    if len(sections) >= MAX_PARTS:
+        raise PipelineError(f"a key of {len(sections) + 1} parts", f"command line: {override}", "shorten the key")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):

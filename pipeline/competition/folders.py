@@ -25,9 +25,9 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     """The dataset of the photographs below `root`. names: the splits to read, train among them.
 
     An id is the path below the split without its suffix, with `_` for every character that an id cannot hold. Landmarks
-    keep their numbers when the name of every folder is a number of at most 18 digits; otherwise they are numbered in the order of the names.
-    Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's folder, names that
-    are not UTF-8, and paths that get the same id.
+    keep their numbers when the name of every folder is a number of at most 18 digits; otherwise they are numbered in
+    the order of the names. Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's
+    folder, names that are not UTF-8, and paths that get the same id.
     """
     require_folder(root)
     if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():

@@ -22,11 +22,9 @@ def check_links(root: Path, names: Iterable[str], follow: bool = False) -> None:
     """
     home = os.path.realpath(root)
     ways: Counter[str] = Counter()
-    leaving: list[str] = []
-    stack = [str(root / name) for name in names]
-    for path in stack:
-        leaving += [path] if os.path.islink(path) and _leaves(path, home) else []
-    stack = [path for path in stack if os.path.isdir(path)]
+    paths = [root / name for name in names]
+    leaving = [str(path) for path in paths if path.is_symlink() and _leaves(str(path), home)]
+    stack = [str(path) for path in paths if path.is_dir()]
     while stack:
         folder = stack.pop()
         real = os.path.realpath(folder)
@@ -51,7 +49,7 @@ def check_links(root: Path, names: Iterable[str], follow: bool = False) -> None:
 def _leaves(link: str, home: str) -> bool:
     """Whether the link leads to something outside of the folder `home`."""
     real = os.path.realpath(link)
-    return os.path.exists(real) and os.path.commonpath([real, home]) != home
+    return Path(real).exists() and os.path.commonpath([real, home]) != home
 
 
 def _list_folder(folder: str) -> list[os.DirEntry[str]]:

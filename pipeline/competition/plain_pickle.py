@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,18 @@ class _Refused(Exception):
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """The unpickler in Python: that in C fills the memory for a memo whose positions a file of ten bytes may ask for."""
+    """The unpickler in Python: that in C allocates every position of the memo below one that ten bytes may name."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    read: Callable[[int], bytes]
+    append: Callable[[object], None]
+
+    def load_bytearray8(self) -> None:
+        """The bytes that follow. The standard library would allocate as many as the file claims to have."""
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(length)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ACCEPTED:

@@ -8,11 +8,13 @@ map are centred.
 from __future__ import annotations
 
 import copy
+import io
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
 import safetensors.torch
@@ -29,6 +31,8 @@ from pipeline.errors import PipelineError
 
 STRIDES = {"shallow": 16, "deep": 32}
 MIN_SIDE_PX = 32  # one cell of the deep map
+LONGEST_TEXT = 10_000  # characters of a name or a text in a file of torch.save
+OLD_PICKLES = 5  # a number, a version, the machine, the value, and the names of its tensors
 EVEN_SIDE_PX = 224  # divisible by 2 down to stride 32
 
 
@@ -215,16 +219,31 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_plain_tensors(path: Path) -> Any:
-    """What torch.save wrote, read as data, on the CPU. Raises ValueError for a file that expands when it is read.
+    """What torch.save wrote, read as data, on the CPU.
 
-    torch.save compresses nothing, so what expands is a bomb. The other errors are those of torch.load.
+    Raises ValueError for a file that expands when it is read (torch.save compresses nothing, so it is a bomb), and for
+    long texts in it: torch seeks words in those that it refuses, in time that grows with the square of their length.
+    The other errors are those of torch.load.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             expanded = sum(entry.file_size for entry in file.infolist())
-        if expanded > path.stat().st_size:
-            raise ValueError(f"{path.stat().st_size} bytes would expand to {expanded}")
+            if expanded > path.stat().st_size:
+                raise ValueError(f"{path.stat().st_size} bytes would expand to {expanded}")
+            for entry in file.infolist():
+                if entry.filename.endswith(".pkl"):
+                    _refuse_long_texts(io.BytesIO(file.read(entry)))
+    else:
+        with open(path, "rb") as stream:  # the format before torch 1.6: several pickles, then the tensors
+            for _ in range(OLD_PICKLES):
+                _refuse_long_texts(stream)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refuse_long_texts(stream: BinaryIO) -> None:
+    for opcode, argument, _ in pickletools.genops(stream):
+        if isinstance(argument, str) and len(argument) > LONGEST_TEXT:
+            raise ValueError(f"a text of {len(argument)} characters in the operation {opcode.name}")
 
 
 def first_line(error: Exception) -> str:
