@@ -48,7 +48,7 @@ from pipeline.network.checkpoint import load_training_state
 from pipeline.processes import start_workers
 
 SEPARATOR = b"\x1d"  # between the files of an input that is several
-SECONDS = 10.0  # an input that takes longer hangs
+SECONDS = 10.0  # of processor time; an input that takes longer hangs, as one does that waits ten times as long
 CHANGES = (1, 1, 1, 2, 3, 6)  # of a valid file
 LIMITS = Limits(8, 20_000, 1_000_000, strict=True)
 TOKENS = (
@@ -242,7 +242,7 @@ def _submissions() -> Reader:
 
 def _gzip() -> Reader:
     plain = b"id,images\na,i2 i5 i1\nb,\nc,i3\n"
-    bomb = gzip.compress(b"id,images\n" + b"a" * (1 << 20))
+    bomb = gzip.compress(b"id,images\n" + b"a" * (1 << 17))
     return Reader(_read_gzip, (gzip.compress(plain), gzip.compress(plain * 50), bomb))
 
 
@@ -399,16 +399,19 @@ def feed(reader: Reader, data: bytes, folder: Path) -> bool:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
     try:
         return reader.read(data, folder)
     except PipelineError as error:
         assert len(str(error)) < 5000, f"a message of {len(str(error))} characters"
         return False
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0.0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for path in folder.iterdir():
             path.unlink()
 

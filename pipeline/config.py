@@ -187,6 +187,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     values.setdefault("run", path.stem)
     for override in overrides or []:
         _apply_override(values, override)
+    if _has_nul(values):
+        raise PipelineError("a text with a NUL character", path, "remove it: no path and no name holds one")
     for old, new in RENAMED.items():
         _rename(values, old.split("."), new.split("."))
     try:
@@ -214,6 +216,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and nesting without end
         raise PipelineError(f"the configuration is not TOML: {error}", path, "correct that line") from error
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nul(part) for item in value.items() for part in item)
+    return any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -248,6 +256,8 @@ def _rename(values: dict[str, Any], old: list[str], new: list[str]) -> None:
     value, target = section.pop(old[-1]), values
     for key in new[:-1]:
         target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise PipelineError(f"{key} is a value, not a section", "configuration", f"write {'.'.join(new)} = …")
     if new[-1] in target:
         raise PipelineError(f"{'.'.join(old)} and {'.'.join(new)} are the same setting", "configuration", "give one")
     target[new[-1]] = value

@@ -24,7 +24,7 @@ def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Data
     broken, and for links that lead out of the data folder unless data.follow_links.
     """
     root = data.root.absolute()
-    _check_links(data, names)
+    check_source_links(data, names)
     if data.source == "folders":
         return read_folders(root, names), {}
     if not data.is_benchmark:
@@ -40,7 +40,7 @@ def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Data
 def digest_source(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str, str]:
     """Digests of all files that `read_source` and the decoder read, by name: a part of the cache key."""
     root = data.root.absolute()
-    _check_links(data, names)  # before any folder is walked through: links in circles have no end
+    check_source_links(data, names)  # before any folder is walked through: links in circles have no end
     if data.source == "folders":
         return digest_folders(root, names)
     if not data.is_benchmark:
@@ -49,7 +49,7 @@ def digest_source(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str
     return digest_benchmark(root, ground_truth, _absolute(data.train_root), _absolute(data.distractors))
 
 
-def _check_links(data: DataSettings, names: Sequence[str]) -> None:
+def check_source_links(data: DataSettings, names: Sequence[str]) -> None:
     """Raise PipelineError for links below the folders of the settings that `check_links` refuses."""
     tables = [CLEAN_LIST, BOXES]
     read = {

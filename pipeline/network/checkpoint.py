@@ -52,7 +52,7 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
     try:
         _refuse_more_than_the_file_holds(about, folder / WEIGHTS)
         network = _build_network(about)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
+    except (AttributeError, LookupError, TypeError, ArithmeticError, ValueError, RuntimeError) as error:
         raise _damaged_description(error, folder / DESCRIPTION) from error
     load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
     return network.eval()
@@ -107,6 +107,8 @@ def _build_network(about: dict[str, Any]) -> LandmarkNetwork:
     backbone = Backbone(architecture["backbone"])
     embedding = EmbeddingNetwork(backbone, architecture["dims"], architecture["pooling"])
     landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
+    if landmark_ids.ndim != 1:
+        raise ValueError(f"landmarks of the shape {landmark_ids.shape}")
     head = _build_head(about["head"], embedding.dims, len(landmark_ids))
     local = LocalBranch(backbone.channels["shallow"], backbone.signed) if architecture["local"] else None
     return LandmarkNetwork(embedding, head, landmark_ids, local)
