@@ -30,7 +30,7 @@ BENCHMARKS = ("revisited", "holidays")  # sources that are graded per query and 
 class Settings(BaseModel):
     """A section of the configuration. Unknown keys are errors, and values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def one_of(names: Iterable[str]) -> AfterValidator:
@@ -55,6 +55,7 @@ class DataSettings(Settings):
     min_side_px: Positive = 8  # images with a shorter side are rejected
     max_side_px: Positive = 20_000  # images with a longer side are rejected
     max_pixels: Positive = 100_000_000  # width x height; larger images are rejected before they are decoded
+    follow_links: bool = False  # whether links below root may lead out of it; root itself may always be a link
     retrieval_solution: str = "retrieval_solution.csv"  # file in root; without it stage 12 reports only counts
     recognition_solution: str = "recognition_solution.csv"  # file in root, likewise
     ground_truth: str = ""  # revisited: the file in root; empty: the only gnd_*.pkl there
@@ -81,7 +82,8 @@ class DataSettings(Settings):
         """The settings that affect the tables of stage 01 (part of the cache key)."""
         elsewhere = {"root", "retrieval_solution", "recognition_solution"}
         own = {"ground_truth", "train_root", "distractors"} if not self.is_benchmark else set()
-        return self.model_dump(mode="json", exclude=elsewhere | own)
+        unset = {"follow_links"} if not self.follow_links else set()
+        return self.model_dump(mode="json", exclude=elsewhere | own | unset)
 
 
 class DemoSettings(Settings):

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.competition.dataset import ID, Box, Dataset, SplitListing, replace_unsafe_characters
+from pipeline.competition.dataset import (
+    ID,
+    Box,
+    Dataset,
+    SplitListing,
+    refuse_unreadable_names,
+    replace_unsafe_characters,
+)
 from pipeline.competition.gldv2 import BOXES, read_gldv2
 from pipeline.competition.junk import Judgements
 from pipeline.competition.listing import digest_sources, list_photographs
@@ -83,6 +90,7 @@ def add_distractors(benchmark: Benchmark, folder: Path) -> Benchmark:
     if not folder.is_dir():
         raise PipelineError("the folder of distractors is not there", folder, "correct data.distractors")
     found = list_photographs(folder)
+    refuse_unreadable_names(found, folder)
     if not found:
         raise PipelineError("no photographs below the folder of distractors", folder, "unpack the archives there")
     database = benchmark.dataset.splits["index"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.settings import NON_LANDMARK
 
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # no separators of paths or of submission cells, no leading dot
+UNDECODED = re.compile(r"[\ud800-\udfff]")  # what Python puts for the bytes of a file name that are not UTF-8
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the photograph as displayed
 
 
@@ -45,6 +46,14 @@ class Dataset:
 def replace_unsafe_characters(name: str) -> str:
     """The name with `_` for every character that an id cannot hold."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
+def refuse_unreadable_names(paths: Iterable[str], root: Path) -> None:
+    """Raise PipelineError for file names that are not UTF-8: no table could hold them."""
+    unreadable = [path for path in paths if not path.isascii() and UNDECODED.search(path)]
+    if unreadable:
+        hint = "rename them; a program such as convmv does that for whole folders"
+        raise PipelineError(f"{len(unreadable)} file names are not UTF-8, such as {unreadable[0]!a}", root, hint)
 
 
 def require_folder(root: Path) -> None:

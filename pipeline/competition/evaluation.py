@@ -20,6 +20,7 @@ from pipeline.competition.metrics import (
     mean_precisions,
     top1_accuracy,
 )
+from pipeline.competition.records import name_id
 from pipeline.competition.submission import Solution, read_recognition_solution, read_retrieval_solution
 from pipeline.errors import PipelineError
 
@@ -80,9 +81,11 @@ def score_retrieval(rows: Rows, parts: Mapping[str, Part]) -> Scores:
     """The official retrieval scores of one ranking, rows (Q, K) int32 by test row; means are over all scored queries.
 
     map_at_100 has an entry for each half, with its name, and for both. Mean precisions and positions of the first hit
-    are over all queries.
+    are over all queries. No scores where no query is scored.
     """
     scores: Scores = {}
+    if not parts:
+        return scores
     for name, part in parts.items():
         hits = find_hits(_answers(rows, part.queries), part.truth)
         scores["map_at_100" if name == "all" else f"map_at_100_{name}"] = mean_average_precision(
@@ -131,7 +134,7 @@ def split_halves(
     unknown = [query for query in halves["all"] if query not in rows]
     if unknown:
         raise PipelineError(
-            f"{len(unknown)} queries of the solution are not in test.csv ({', '.join(unknown[:5])})",
+            f"{len(unknown)} queries of the solution are not in test.csv ({', '.join(map(name_id, unknown[:5]))})",
             path,
             "the solution and test.csv must be of one release",
         )

@@ -11,6 +11,7 @@ from pipeline.competition.dataset import (
     Dataset,
     SplitListing,
     missing_non_landmarks,
+    refuse_unreadable_names,
     replace_unsafe_characters,
     require_folder,
     require_non_landmarks,
@@ -24,9 +25,9 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     """The dataset of the photographs below `root`. names: the splits to read, train among them.
 
     An id is the path below the split without its suffix, with `_` for every character that an id cannot hold. Landmarks
-    keep their numbers when the name of every folder is a number; otherwise they are numbered in the order of the names.
-    Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's folder, and paths that get
-    the same id.
+    keep their numbers when the name of every folder is a number of at most 18 digits; otherwise they are numbered in
+    the order of the names. Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's
+    folder, names that are not UTF-8, and paths that get the same id.
     """
     require_folder(root)
     if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():
@@ -53,7 +54,9 @@ def _list_split(root: Path, split: str) -> list[str]:
     if not (root / split).is_dir():
         hint = "plain folders are train/<landmark>/, index/ and test/ (README.md)"
         raise PipelineError(f"no folder {split}/", root, hint)
-    return [f"{split}/{path}" for path in list_photographs(root / split)]
+    paths = [f"{split}/{path}" for path in list_photographs(root / split)]
+    refuse_unreadable_names(paths, root)
+    return paths
 
 
 def _refuse_loose_files(root: Path, paths: Sequence[str]) -> None:
@@ -69,7 +72,7 @@ def _refuse_loose_files(root: Path, paths: Sequence[str]) -> None:
 def _number_landmarks(paths: Sequence[str]) -> dict[str, int]:
     """Folder -> landmark of the train photographs."""
     folders = sorted({Path(path).parts[1] for path in paths})
-    numeric = all(re.fullmatch(r"0|[1-9][0-9]*", folder) for folder in folders)
+    numeric = all(re.fullmatch(r"0|[1-9][0-9]{0,17}", folder) for folder in folders)
     return {folder: int(folder) if numeric else number for number, folder in enumerate(folders)}
 
 

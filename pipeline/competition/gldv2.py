@@ -26,12 +26,13 @@ from pipeline.competition.dataset import (
     require_non_landmarks,
 )
 from pipeline.competition.listing import digest_sources
-from pipeline.competition.records import read_records
+from pipeline.competition.records import name_id, quote, read_records
 from pipeline.competition.train_clean import CLEAN_LIST, parse_landmark, read_clean_list
 from pipeline.errors import PipelineError
 from pipeline.settings import NON_LANDMARK, SPLITS
 
 BOXES = "boxes.csv"
+LONGEST_ID = 251  # with .jpg, as long as a file name can be
 
 
 def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) -> Dataset:
@@ -56,7 +57,9 @@ def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) 
         splits[name] = SplitListing(ids, _locate(root, name, ids, layout), landmarks, own)
     require_non_landmarks(splits, root)
     if boxes and set(SPLITS) <= set(names):
-        raise PipelineError(f"a box for {next(iter(boxes))}, which no table lists", root / BOXES, "correct the id")
+        raise PipelineError(
+            f"a box for {name_id(next(iter(boxes)))}, which no table lists", root / BOXES, "correct the id"
+        )
     return Dataset(splits, read_clean_list(root / CLEAN_LIST, splits["train"]))
 
 
@@ -81,9 +84,10 @@ def _read_split(path: Path, name: str, split_of: dict[str, str]) -> tuple[list[s
 
 
 def _check_id(image_id: str, split: str, split_of: dict[str, str], where: str) -> None:
-    if not ID.fullmatch(image_id):
-        what = f"{image_id[:60]!r} cannot be the id of a photograph"
-        raise PipelineError(what, where, "ids consist of letters, digits, '_', '-' and '.'")
+    if not ID.fullmatch(image_id) or len(image_id) > LONGEST_ID:
+        what = f"{quote(image_id)} cannot be the id of a photograph"
+        hint = f"ids are at most {LONGEST_ID} letters, digits, '_', '-' and '.'"
+        raise PipelineError(what, where, hint)
     if image_id in split_of:
         other = "twice in this file" if split_of[image_id] == split else f"also in {split_of[image_id]}.csv"
         raise PipelineError(f"the id {image_id} appears {other}", where, "an id names one photograph of one split")
@@ -115,9 +119,11 @@ def _read_boxes(path: Path) -> dict[str, Box]:
         try:
             left, top, right, bottom = (float(side) for side in sides)
         except ValueError:
-            raise PipelineError(f"{','.join(sides)} is no box", where, "write four numbers, in pixels") from None
+            raise PipelineError(f"{quote(','.join(sides))} is no box", where, "write four numbers, in pixels") from None
         if not (0.0 <= left < right < math.inf and 0.0 <= top < bottom < math.inf) or image_id in boxes:
-            what = "has two boxes" if image_id in boxes else f"has the box {','.join(sides)}, which is empty"
-            raise PipelineError(f"{image_id} {what}", where, "left < right and top < bottom, one box per photograph")
+            what = "has two boxes" if image_id in boxes else f"has the box {quote(','.join(sides))}, which is empty"
+            raise PipelineError(
+                f"{name_id(image_id)} {what}", where, "left < right and top < bottom, one box per photograph"
+            )
         boxes[image_id] = left, top, right, bottom
     return boxes

@@ -18,6 +18,7 @@ from pipeline.arrays import NO_LABEL, NONE, AnyIntegers, Doubles, Integers, Labe
 from pipeline.catalogue import LIST_LENGTH
 
 BLOCK = 16_384  # queries looked up at a time
+OVERFLOW = 1 << 63  # what an int64 cannot hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,10 +68,20 @@ class Truth:
         if not len(self.values):
             return np.zeros(len(queries), dtype=np.bool_)
         stride = max(int(self.values.max()), int(values.max(initial=0))) + 1
+        if stride * max(len(self), int(queries.max(initial=0)) + 1) >= OVERFLOW:  # landmarks may have 18 digits
+            return self._numbered().holds(queries, np.where(np.isin(values, self.values), self._number(values), NONE))
         keys = np.repeat(np.arange(len(self)), self.counts) * stride + self.values  # ascending, as the pairs are
         sought = queries * stride + values
         found = np.minimum(np.searchsorted(keys, sought), len(keys) - 1)
         return (keys[found] == sought) & (values >= 0)
+
+    def _number(self, values: Integers) -> Integers:
+        """The place of each value among the different values of the ground truth, in ascending order."""
+        return np.searchsorted(np.unique(self.values), values)
+
+    def _numbered(self) -> Truth:
+        """The same ground truth with small numbers for its values."""
+        return Truth(self.offsets, self._number(self.values))
 
 
 # ---- Retrieval ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from pipeline.competition.evaluation import (
     split_halves,
 )
 from pipeline.competition.metrics import Truth
-from pipeline.competition.records import read_header
+from pipeline.competition.records import name_id, quote, read_header
 from pipeline.competition.submission import (
     SHOWN,
     Solution,
@@ -64,7 +64,7 @@ def _find_task(path: Path) -> str:
     for column, task in TASKS.items():
         if column in header:
             return task
-    what = f"neither a column 'images' nor 'landmarks'; the first line is {','.join(header)[:80]!r}"
+    what = f"neither a column 'images' nor 'landmarks'; the first line is {quote(','.join(header))}"
     raise PipelineError(what, path, "the columns are id,images or id,landmarks, and Usage in a solution")
 
 
@@ -120,8 +120,9 @@ def _list_queries(solution: Solution, path: Path) -> dict[str, int]:
 
 def _refuse_unknown(unknown: Collection[str], submission: Path) -> None:
     if unknown:
+        named = ", ".join(map(name_id, [*unknown][:SHOWN]))
         raise PipelineError(
-            f"{len(unknown)} records of queries that the solution does not have: {', '.join([*unknown][:SHOWN])}",
+            f"{len(unknown)} records of queries that the solution does not have: {named}",
             submission,
             "the submission and the solution must be of one release",
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.competition.benchmark import Benchmark, add_distractors, add_train, digest_benchmark
+from pipeline.competition.benchmark import PHOTOGRAPHS, Benchmark, add_distractors, add_train, digest_benchmark
 from pipeline.competition.dataset import Dataset
 from pipeline.competition.folders import digest_folders, read_folders
-from pipeline.competition.gldv2 import digest_gldv2, read_gldv2
+from pipeline.competition.gldv2 import BOXES, digest_gldv2, read_gldv2
 from pipeline.competition.holidays import read_holidays
 from pipeline.competition.junk import Judgements
+from pipeline.competition.links import check_links
 from pipeline.competition.revisited import find_ground_truth, read_revisited
+from pipeline.competition.train_clean import CLEAN_LIST
 from pipeline.settings import SPLITS, DataSettings
 
 
@@ -19,9 +21,10 @@ def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Data
     """The photographs, and the judgements of each setup when the data is a benchmark, else none.
 
     names: the splits to read; a benchmark always has all three. Raises PipelineError for data that is missing or
-    broken.
+    broken, and for links that lead out of the data folder unless data.follow_links.
     """
     root = data.root.absolute()
+    check_source_links(data, names)
     if data.source == "folders":
         return read_folders(root, names), {}
     if not data.is_benchmark:
@@ -37,12 +40,26 @@ def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Data
 def digest_source(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str, str]:
     """Digests of all files that `read_source` and the decoder read, by name: a part of the cache key."""
     root = data.root.absolute()
+    check_source_links(data, names)  # before any folder is walked through: links in circles have no end
     if data.source == "folders":
         return digest_folders(root, names)
     if not data.is_benchmark:
         return digest_gldv2(root, names)
     ground_truth = find_ground_truth(root, data.ground_truth) if data.source == "revisited" else None
     return digest_benchmark(root, ground_truth, _absolute(data.train_root), _absolute(data.distractors))
+
+
+def check_source_links(data: DataSettings, names: Sequence[str]) -> None:
+    """Raise PipelineError for links below the folders of the settings that `check_links` refuses."""
+    tables = [CLEAN_LIST, BOXES]
+    read = {
+        data.root: [PHOTOGRAPHS] if data.is_benchmark else [*names, *(f"{name}.csv" for name in names), *tables],
+        data.train_root: ["train", "train.csv", *tables],
+        data.distractors: ["."],
+    }
+    for root, below in read.items():
+        if root is not None:
+            check_links(root.absolute(), below, data.follow_links)
 
 
 def _read_benchmark(data: DataSettings, root: Path) -> Benchmark:

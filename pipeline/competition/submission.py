@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 from pipeline.arrays import DECIMALS, Labels, Rows, round_similarity
 from pipeline.artifacts import atomic_file
 from pipeline.catalogue import LIST_LENGTH
-from pipeline.competition.records import read_records
+from pipeline.competition.dataset import ID
+from pipeline.competition.records import name_id, quote, read_records
 from pipeline.errors import PipelineError
 
 SHOWN = 5  # offenders named in an error
@@ -39,9 +41,13 @@ Answer = TypeVar("Answer")
 
 
 def write_retrieval(path: Path, ids: Sequence[str], rows: Rows, index_ids: Sequence[str]) -> None:
-    """Write one list per test image: rows (Q, K) of index images, -1 = none. The same input gives the same bytes."""
+    """Write one list per test image: rows (Q, K) of index images, -1 = none. The same input gives the same bytes.
+
+    Raises PipelineError for an id that would break a cell, or that a spreadsheet would compute.
+    """
     if len(ids) != len(rows):
         raise ValueError(f"{len(rows)} lists for {len(ids)} test images")
+    _refuse_unsafe_ids(path, ids, index_ids)
     with _open_output(path) as file:
         file.write("id,images\n")
         for start in range(0, len(rows), BLOCK):
@@ -52,13 +58,28 @@ def write_retrieval(path: Path, ids: Sequence[str], rows: Rows, index_ids: Seque
 def write_recognition(path: Path, ids: Sequence[str], labels: Labels, scores: NDArray[np.float32]) -> None:
     """Write one answer per test image, scores with 6 decimals; label -1 = an empty cell.
 
-    The same input gives the same bytes.
+    The same input gives the same bytes. Raises PipelineError for an id as `write_retrieval` does, and for a score that
+    is not finite.
     """
+    _refuse_unsafe_ids(path, ids)
+    bad = np.flatnonzero((labels >= 0) & ~np.isfinite(scores))
+    if len(bad):
+        named = ", ".join(ids[image] for image in bad[:SHOWN].tolist())
+        raise PipelineError(f"{len(bad)} scores are not finite ({named})", path, "predict again: see the log before")
     with _open_output(path) as file:
         file.write("id,landmarks\n")
         rounded = round_similarity(scores)  # never "-0.000000"
         for name, label, score in zip(ids, labels.tolist(), rounded.tolist(), strict=True):
             file.write(f"{name},{label} {score:.{DECIMALS}f}\n" if label >= 0 else f"{name},\n")
+
+
+def _refuse_unsafe_ids(path: Path, *lists: Sequence[str]) -> None:
+    """Raise PipelineError for ids with a comma, a space or a line break, and for those that begin with = + - @."""
+    unsafe = [name for ids in lists for name in ids if not ID.fullmatch(name)]
+    if unsafe:
+        named = ", ".join(map(name_id, unsafe[:SHOWN]))
+        hint = "ids consist of letters, digits, '_', '-' and '.', and begin with none of the last two"
+        raise PipelineError(f"{len(unsafe)} ids cannot stand in a submission ({named})", path, hint)
 
 
 @contextlib.contextmanager
@@ -115,7 +136,7 @@ class _Offences:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{count} {rule} ({', '.join(self.first[rule])}{', …' if count > SHOWN else ''})"
+            f"{count} {rule} ({', '.join(map(name_id, self.first[rule]))}{', …' if count > SHOWN else ''})"
             for rule, count in self.counts.items()
         )
 
@@ -160,7 +181,7 @@ def _read_once(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list
     for line, cells in read_records(path, columns):
         if seen.setdefault(cells[0], line) != line:
             raise PipelineError(
-                f"the test image {cells[0]!r} already has a record in line {seen[cells[0]]}",
+                f"the test image {quote(cells[0])} already has a record in line {seen[cells[0]]}",
                 f"{path}, line {line}",
                 "keep one of the two",
             )
@@ -176,12 +197,12 @@ def _parse_answer(cell: str, path: Path, line: int) -> tuple[int, float] | None:
         if math.isfinite(float(score)):
             return _landmark(label), float(score)
     raise PipelineError(
-        f"{cell!r} is no answer", f"{path}, line {line}", "write `<landmark> <score>`, both numbers, or nothing"
+        f"{quote(cell)} is no answer", f"{path}, line {line}", "write `<landmark> <score>`, both numbers, or nothing"
     )
 
 
 def _landmark(token: str) -> int:
-    if not (token.isascii() and token.isdecimal()):  # int() would also take 1_2 and +3
+    if not re.fullmatch(r"[0-9]{1,18}", token):  # int() would also take 1_2 and +3; 18 digits fit into an int64
         raise ValueError(token)
     return int(token)
 
@@ -223,11 +244,13 @@ def _read_solution(path: Path, column: str, parse: Callable[[str], Answer | None
     for line, (name, cell, usage) in _read_once(path, ("id", column, "Usage")):
         where = f"{path}, line {line}"
         if usage.strip() not in (*halves, "Ignored"):
-            raise PipelineError(f"Usage is {usage!r}", where, "Usage is Public, Private or Ignored")
+            raise PipelineError(f"Usage is {quote(usage)}", where, "Usage is Public, Private or Ignored")
         try:
             answer = None if usage.strip() == "Ignored" else parse(cell)
         except ValueError as error:
-            raise PipelineError(f"{error} is no landmark", where, "landmarks are whole numbers") from error
+            raise PipelineError(
+                f"{name_id(str(error))} is no landmark", where, "landmarks are whole numbers"
+            ) from error
         if answer is None:
             ignored.add(name)
         else:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.competition.dataset import SplitListing
-from pipeline.competition.records import read_records
+from pipeline.competition.records import name_id, quote, read_records
 from pipeline.errors import PipelineError
 
 CLEAN_LIST = "train_clean.csv"
@@ -45,7 +45,9 @@ def read_clean_list(path: Path, train: SplitListing) -> dict[int, list[str]]:
         for image_id in ids:
             if landmark_of.get(image_id) != landmark or listed[image_id] > 1:
                 what = "is listed twice" if listed[image_id] > 1 else f"is no photograph of {landmark} in train.csv"
-                raise PipelineError(f"{image_id} {what}", where, "the clean list and train.csv must be of one release")
+                raise PipelineError(
+                    f"{name_id(image_id)} {what}", where, "the clean list and train.csv must be of one release"
+                )
         clean[landmark] = ids
     if not clean:
         raise PipelineError("the clean list is empty", path, "delete the file, or fill it")
@@ -71,5 +73,7 @@ def read_clean_ids(path: Path) -> set[str]:
 def parse_landmark(text: str, where: str) -> int:
     """The landmark that a cell of a table names. Raises PipelineError unless it is a whole number of 0 or more."""
     if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
-        raise PipelineError(f"the landmark {text!r} is not a whole number of 0 or more", where, "correct the record")
+        raise PipelineError(
+            f"the landmark {quote(text)} is not a whole number of 0 or more", where, "correct the record"
+        )
     return int(text)

@@ -34,8 +34,9 @@ class Whitening(NamedTuple):
         """The vectors (n, D), whitened and L2-normalised: (n, dims) float32. A vector equal to the mean becomes zero.
 
         Computed in float64 and rounded once: the last bits of a matrix product depend on the other rows, but rounding
-        removes nearly all such differences.
+        removes nearly all such differences. Raises ValueError for a vector that is not finite, naming its row.
         """
+        _check_finite(vectors, 0)
         whitened = (np.asarray(vectors, np.float64) - self.mean) @ self.projection
         lengths = np.linalg.norm(whitened, axis=1, keepdims=True)
         return (whitened / np.where(lengths == 0.0, 1.0, lengths)).astype(np.float32)
@@ -77,8 +78,6 @@ def _principal_components(vectors: Vectors, mean: Doubles, block_rows: int) -> t
     for block in _blocks(vectors, block_rows):
         centred = block - mean
         products += centred.T @ centred
-    if not np.isfinite(products).all():
-        raise ValueError("the vectors contain values that are not finite")
     ascending, columns = np.linalg.eigh(products / (len(vectors) - 1))
     variances, components = ascending[::-1].clip(min=0.0), columns[:, ::-1]
     greatest = np.abs(components).argmax(axis=0)
@@ -87,4 +86,13 @@ def _principal_components(vectors: Vectors, mean: Doubles, block_rows: int) -> t
 
 def _blocks(vectors: Vectors, block_rows: int) -> Iterator[Doubles]:
     for start in range(0, len(vectors), block_rows):
-        yield np.asarray(vectors[start : min(start + block_rows, len(vectors))], np.float64)
+        block = np.asarray(vectors[start : min(start + block_rows, len(vectors))], np.float64)
+        _check_finite(block, start)
+        yield block
+
+
+def _check_finite(vectors: NDArray[np.floating], start: int) -> None:
+    """Raise ValueError for a vector that is not finite; the first row is `start`."""
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"row {start + int(finite.argmin())} of the vectors is not finite")

@@ -8,10 +8,13 @@ map are centred.
 from __future__ import annotations
 
 import copy
+import io
+import pickletools
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
 import safetensors.torch
@@ -28,6 +31,8 @@ from pipeline.errors import PipelineError
 
 STRIDES = {"shallow": 16, "deep": 32}
 MIN_SIDE_PX = 32  # one cell of the deep map
+LONGEST_TEXT = 10_000  # characters of a name or a text in a file of torch.save
+OLD_PICKLES = 5  # a number, a version, the machine, the value, and the names of its tensors
 EVEN_SIDE_PX = 224  # divisible by 2 down to stride 32
 
 
@@ -201,24 +206,56 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise PipelineError("there is no such weights file", path, "put the file there, or set weights = 'imagenet'")
     try:
-        if path.suffix == ".safetensors":
-            state: Mapping[str, Any] = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else load_plain_tensors(path)
+        for wrapping in ("state_dict", "model"):
+            state = state[wrapping] if isinstance(state.get(wrapping), Mapping) else state
+        return {str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # each format raises its own classes
-        reason = str(error).splitlines()[0]
         raise PipelineError(
-            f"not a weights file that can be trusted: {reason}", path, "save the plain state dict, best as .safetensors"
+            f"not a weights file that can be trusted: {first_line(error)}",
+            path,
+            "save the plain state dict, best as .safetensors",
         ) from error
-    for wrapping in ("state_dict", "model"):
-        state = state[wrapping] if isinstance(state.get(wrapping), Mapping) else state
-    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def load_plain_tensors(path: Path) -> Any:
+    """What torch.save wrote, read as data, on the CPU.
+
+    Raises ValueError for a file that expands when it is read (torch.save compresses nothing, so it is a bomb), and for
+    long texts in it: torch seeks words in those that it refuses, in time that grows with the square of their length.
+    The other errors are those of torch.load.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            expanded = sum(entry.file_size for entry in file.infolist())
+            if expanded > path.stat().st_size:
+                raise ValueError(f"{path.stat().st_size} bytes would expand to {expanded}")
+            for entry in file.infolist():
+                if entry.filename.endswith(".pkl"):
+                    _refuse_long_texts(io.BytesIO(file.read(entry)))
+    else:
+        with open(path, "rb") as stream:  # the format before torch 1.6: several pickles, then the tensors
+            for _ in range(OLD_PICKLES):
+                _refuse_long_texts(stream)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refuse_long_texts(stream: BinaryIO) -> None:
+    for opcode, argument, _ in pickletools.genops(stream):
+        if isinstance(argument, str) and len(argument) > LONGEST_TEXT:
+            raise ValueError(f"a text of {len(argument)} characters in the operation {opcode.name}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class when it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_matching(module: nn.Module, state: Mapping[str, Tensor], name: str, where: str) -> None:
     """Load `state` into the module. Extra tensors (a classifier) are ignored.
 
-    Raises PipelineError for a missing tensor or another shape. name: of the architecture; where: of the file.
+    Raises PipelineError for a missing tensor, another shape or kind of number, and for values that are not finite.
+    name: of the architecture; where: of the file.
     """
     wanted = module.state_dict()
     for key, value in wanted.items():
@@ -235,7 +272,17 @@ def load_matching(module: nn.Module, state: Mapping[str, Tensor], name: str, whe
                 f"the file has {tuple(state[key].shape)}",
                 where, "set the backbone that the weights were made with",
             )  # fmt: skip
+        _refuse_broken(key, state[key], value, where)
     module.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def _refuse_broken(key: str, found: Tensor, wanted: Tensor, where: str) -> None:
+    """Raise PipelineError for whole numbers where fractions are wanted, and for values that are not finite."""
+    hint = "fetch or make these weights again"
+    if found.layout != torch.strided or found.is_floating_point() != wanted.is_floating_point():
+        raise PipelineError(f"{key} is of the type {found.dtype}, {wanted.dtype} is wanted", where, hint)
+    if wanted.is_floating_point() and not found.float().isfinite().all():  # 8-bit floats have no isfinite
+        raise PipelineError(f"{key} holds values that are not finite", where, hint)
 
 
 def _torchvision_body(name: str, taps: Taps) -> nn.Module:

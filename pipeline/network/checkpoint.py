@@ -18,7 +18,7 @@ import torch
 
 from pipeline.artifacts import atomic_file
 from pipeline.errors import PipelineError
-from pipeline.network.backbone import Backbone, load_matching, read_weights
+from pipeline.network.backbone import Backbone, first_line, load_matching, load_plain_tensors, read_weights
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
@@ -49,12 +49,11 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
     architecture = about["architecture"]
     if expected is not None:
         _refuse_other(architecture, expected, folder)
-    backbone = Backbone(architecture["backbone"])
-    embedding = EmbeddingNetwork(backbone, architecture["dims"], architecture["pooling"])
-    landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
-    head = _build_head(about["head"], embedding.dims, len(landmark_ids))
-    local = LocalBranch(backbone.channels["shallow"], backbone.signed) if architecture["local"] else None
-    network = LandmarkNetwork(embedding, head, landmark_ids, local)
+    try:
+        _refuse_more_than_the_file_holds(about, folder / WEIGHTS)
+        network = _build_network(about)
+    except (AttributeError, LookupError, TypeError, ArithmeticError, ValueError, RuntimeError) as error:
+        raise _damaged_description(error, folder / DESCRIPTION) from error
     load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
     return network.eval()
 
@@ -76,11 +75,11 @@ def save_training_state(path: Path, state: dict[str, Any]) -> None:
 def load_training_state(path: Path) -> dict[str, Any]:
     """The state, its tensors on the CPU. Raises PipelineError for another format and for anything but plain data."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_plain_tensors(path)
     except Exception as error:  # torch, zipfile and the unpickler each raise their own classes
-        reason = str(error).splitlines()[0]
         hint = "delete the file to train from the start"
-        raise PipelineError(f"not a training state that can be trusted: {reason}", path, hint) from error
+        what = f"not a training state that can be trusted: {first_line(error)}"
+        raise PipelineError(what, path, hint) from error
     _refuse_other_format(state.get("format") if isinstance(state, dict) else None, path)
     return state
 
@@ -102,6 +101,26 @@ def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
     }
 
 
+def _build_network(about: dict[str, Any]) -> LandmarkNetwork:
+    """The network of a description, with random weights."""
+    architecture = about["architecture"]
+    backbone = Backbone(architecture["backbone"])
+    embedding = EmbeddingNetwork(backbone, architecture["dims"], architecture["pooling"])
+    landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
+    if landmark_ids.ndim != 1:
+        raise ValueError(f"landmarks of the shape {landmark_ids.shape}")
+    head = _build_head(about["head"], embedding.dims, len(landmark_ids))
+    local = LocalBranch(backbone.channels["shallow"], backbone.signed) if architecture["local"] else None
+    return LandmarkNetwork(embedding, head, landmark_ids, local)
+
+
+def _refuse_more_than_the_file_holds(about: dict[str, Any], weights: Path) -> None:
+    """Raise ValueError for a description whose head alone would fill the memory and not the file of weights."""
+    values = about["architecture"]["dims"] * len(about["landmark_ids"]) * about["head"].get("sub_centres", 1)
+    if weights.is_file() and 4 * values > weights.stat().st_size:
+        raise ValueError(f"a head of {values} weights, in a file of {weights.stat().st_size} bytes")
+
+
 def _build_head(settings: dict[str, Any], dims: int, classes: int) -> Head:
     """The head of a description; its weights, and margins per class if it has them, are loaded later."""
     margins = {"margin": torch.zeros(classes)} if settings.get("margin", 0.0) is None else {}
@@ -113,10 +132,17 @@ def _read_description(path: Path) -> dict[str, Any]:
         about = json.loads(path.read_text())
     except FileNotFoundError:
         raise PipelineError("there is no network", path, "run the training stage that writes it") from None
-    except ValueError as error:
-        raise PipelineError(f"damaged description of a network: {error}", path, "train again with --force") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged_description(error, path) from None
     _refuse_other_format(about.get("format") if isinstance(about, dict) else None, path)
+    if not isinstance(about.get("architecture"), dict):
+        raise _damaged_description(ValueError("no architecture"), path)
     return about
+
+
+def _damaged_description(error: Exception, path: Path) -> PipelineError:
+    what = f"damaged description of a network: {first_line(error)}"
+    return PipelineError(what, path, "train again with --force")
 
 
 def _refuse_other_format(found: object, path: Path) -> None:
@@ -135,8 +161,8 @@ def _refuse_other_format(found: object, path: Path) -> None:
 
 def _refuse_other(found: dict[str, Any], expected: ModelSettings, folder: Path) -> None:
     for name, value in expected.architecture_settings.items():
-        if found[name] != value:
+        if found.get(name) != value:
             raise PipelineError(
-                f"a network of another architecture: {name} is {found[name]}, the settings say {value}", folder,
-                f"set models.<name>.{name} = {json.dumps(found[name])}, or train this model",
+                f"a network of another architecture: {name} is {found.get(name)}, the settings say {value}", folder,
+                f"set models.<name>.{name} = {json.dumps(found.get(name))}, or train this model",
             )  # fmt: skip

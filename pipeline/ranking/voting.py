@@ -83,10 +83,14 @@ def add_votes(weights: NDArray[np.floating], labels: Labels) -> tuple[Labels, Do
     """The label with the greatest sum of weights of each image, and that sum: (Q,) int64, (Q,) float64.
 
     weights (Q, k), labels (Q, k); NO_LABEL has no vote. Sums are compared after rounding to 6 decimals, ties go to the
-    smaller label. An image without votes: NO_LABEL, sum 0. Weights may be negative.
+    smaller label. An image without votes: NO_LABEL, sum 0. Weights may be negative. Raises ValueError for a weight that
+    is not finite, naming the image's row: NaN would win no vote, in silence.
     """
     if weights.ndim != 2 or weights.shape != labels.shape:
         raise ValueError(f"weights and labels need one shape (Q, k), not {weights.shape} and {labels.shape}")
+    broken = ~np.isfinite(weights).all(axis=1)
+    if broken.any():
+        raise ValueError(f"a vote of image {int(broken.argmax())} is not finite ({int(broken.sum())} images in all)")
     winners = np.full(len(labels), NO_LABEL, dtype=np.int64)
     totals = np.zeros(len(labels))
     size = max(1, BLOCK_VALUES // max(1, labels.shape[1] ** 2))
