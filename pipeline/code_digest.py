@@ -34,7 +34,7 @@ BY_NAME = "tasks"  # the only folder of the library that is not taken whole
 WHOLE = "*"
 Place = tuple[Path, str]  # a file, and a name that it defines
 IMPORTS = (ast.Import, ast.ImportFrom)
-NEVER_TRUE = ("TYPE_CHECKING", "__name__ == '__main__'")  # while a task runs
+REFERRING = {ast.Name, ast.Attribute, *IMPORTS}
 NOT_RUN = {"ctx", "kind", "returns", "type_comment"}
 
 
@@ -184,9 +184,11 @@ class _Walk:
         self._visit(node)
 
     def _visit(self, node: ast.AST, in_class: bool = False) -> None:
-        self._refer(node)
-        self.words.append(type(node).__name__)
-        for name in node._fields:
+        kind = type(node)
+        if kind in REFERRING:
+            self._refer(node)
+        self.words.append(kind.__name__)
+        for name in kind._fields:
             value = getattr(node, name, None)
             if value is None or value == [] or name in NOT_RUN or (name == "annotation" and not in_class):
                 continue
@@ -195,7 +197,7 @@ class _Walk:
                 if not isinstance(part, ast.AST):
                     self.words.append(repr(part))
                 elif name != "body" or not _is_text(part):
-                    self._visit(part, isinstance(node, ast.ClassDef))
+                    self._visit(part, kind is ast.ClassDef)
             self.words.append(")")
 
     def _refer(self, node: ast.AST) -> None:
@@ -224,8 +226,8 @@ def _bound_functions(work: Any) -> Iterator[Any]:
 def _executed(tree: ast.Module) -> Iterator[ast.stmt]:
     """The top-level statements that run when a file is imported, with one name per import."""
     for statement in tree.body:
-        if isinstance(statement, ast.If) and ast.unparse(statement.test) in NEVER_TRUE:
-            continue
+        if isinstance(statement, ast.If) and ast.unparse(statement.test).startswith(("TYPE_CHECKING", "__name__ ==")):
+            continue  # never true while a task runs
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             for alias in statement.names:
                 yield type(statement)(**{**dict(ast.iter_fields(statement)), "names": [alias]})

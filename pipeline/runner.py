@@ -151,6 +151,16 @@ class Pipeline:
                     f"./run_all.sh with the same settings and --to {stage.number} brings it up to date"
                     + (f"; --force {stage.number} makes it again" if self._is_damaged(owner) else ""),
                 )
+        for reference in task.inputs:
+            owner, name = layout.split_reference(reference)
+            manifest = read_manifest(self._folder(owner))
+            if name and (manifest is None or manifest.digest(name) is None) and not self.trust.code:
+                number = self._owner[owner][0].number
+                raise PipelineError(
+                    f"{task.artifact} reads {reference}, which is not in the manifest of {owner}",
+                    self._folder(owner),
+                    f"--force {number} makes it again",
+                )
 
     def _is_damaged(self, artifact: str) -> bool:
         manifest = read_manifest(self._folder(artifact))

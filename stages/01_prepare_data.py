@@ -1,8 +1,7 @@
 """Stage 01: which photographs there are.
 
 Renders the demo world first when the data is one. Reads the organisers' tables, or a benchmark's judgements, looks at
-the header of every file, and writes one table a split; files that are no photographs go to rejected.csv with the
-reason.
+the header of every file, and writes one table per split; what is no photograph goes to rejected.csv with the reason.
 """
 
 from __future__ import annotations
