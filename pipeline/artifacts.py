@@ -32,6 +32,10 @@ KEY = "key.json"
 OLD = ".old"
 FORMAT = 1
 MAX_FSYNCS = 256  # artifacts of more files, such as the demo world, are synced with the whole system: fsync is slow
+DECIDED_BY_HARDWARE = (
+    "device",
+    "precision",
+)  # settings whose "auto" earlier versions recorded as that word, or not at all
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu", "opencv-python-headless")
 
 
@@ -39,13 +43,14 @@ PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu",
 class CacheKey:
     """What an artifact is made from. The same key gives the same bytes.
 
-    settings: plain JSON values; inputs: name -> sha256 of the content.
+    settings: plain JSON values; inputs: name -> sha256 of the content; code: file -> digest (see code_digest.py).
     """
 
     stage: str
     version: int
     settings: dict[str, Any]
     inputs: dict[str, str]
+    code: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self), sort_keys=True))
@@ -140,12 +145,21 @@ def find_damage(folder: Path, manifest: Manifest, thorough: bool = False) -> lis
     return damage
 
 
-def explain_staleness(folder: Path, key: CacheKey, thorough: bool = False) -> list[str]:
+@dataclass(frozen=True)
+class Trust:
+    """What is believed without looking. thorough: hash every file, also those whose size and time are as recorded.
+    code: take what other code has made for what this code would make."""
+
+    thorough: bool = False
+    code: bool = False
+
+
+def explain_staleness(folder: Path, key: CacheKey, trust: Trust = Trust()) -> list[str]:
     """Why the artifact in `folder` is not what this cache key gives; empty where it is fresh."""
     manifest = read_manifest(folder)
     if manifest is None:
         return ["not built yet"]
-    return _compare_keys(manifest.key, key.to_json()) or find_damage(folder, manifest, thorough)
+    return compare_keys(manifest.key, key.to_json(), trust.code) or find_damage(folder, manifest, trust.thorough)
 
 
 @contextlib.contextmanager
@@ -167,15 +181,17 @@ def hold_lock(folder: Path, patience_seconds: float = 10.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def build(folder: Path, key: CacheKey) -> Iterator[tuple[Path, dict[str, Any]]]:
+def build(folder: Path, key: CacheKey, trust: Trust = Trust()) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield a folder to work in and a dict for facts; publish it as `folder` when the block succeeds.
 
     Work that an earlier, killed run left for the same key is still in the folder and can be resumed. Work for another
-    key is deleted. What lies in `scratch/` (shards, checkpoints) is not published. Call under `hold_lock`.
+    key is deleted; `trust` says whether other code makes it another. What lies in `scratch/` (shards, checkpoints) is
+    not published. Call under `hold_lock`.
     """
     _refuse_foreign_folder(folder)
     partial = _beside(folder, PARTIAL)
-    if _read_key(partial) != key.to_json():
+    begun = _read_key(partial)
+    if begun is None or compare_keys(begun, key.to_json(), trust.code):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_json(partial / KEY, key.to_json())
@@ -228,18 +244,31 @@ def _refuse_foreign_folder(folder: Path) -> None:
         )
 
 
-def _compare_keys(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def compare_keys(then: dict[str, Any], now: dict[str, Any], trust_code: bool = False) -> list[str]:
+    """What differs between two cache keys, in words.
+
+    A key of a version that did not record its code is compared by what it has: only `trust_code` accepts it at all.
+    """
+    is_old = "code" not in then
     reasons = []
+    if then["stage"] != now["stage"]:
+        reasons.append(f"it is of stage {then['stage']}")
     if then["version"] != now["version"]:
         reasons.append(f"the stage's code changed (version {then['version']} -> {now['version']})")
+    if not trust_code:
+        reasons += ["made before its code was recorded (--trust-code accepts it)"] if is_old else []
+        changed = _differing(then["code"], now["code"]) if not is_old else []
+        reasons += [f"code of {name} changed" for name in changed]
     old, new = _flatten(then["settings"]), _flatten(now["settings"])
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            reasons.append(f"setting {key} changed ({_show(old, key)} -> {_show(new, key)})")
-    for name in sorted(then["inputs"].keys() | now["inputs"].keys()):
-        if then["inputs"].get(name) != now["inputs"].get(name):
-            reasons.append(f"input {name} changed")
-    return reasons
+    for name in _differing(old, new):
+        if not (is_old and name.rpartition(".")[2] in DECIDED_BY_HARDWARE and old.get(name, "auto") == "auto"):
+            reasons.append(f"setting {name} changed ({_show(old, name)} -> {_show(new, name)})")
+    changed = _differing(then["inputs"], now["inputs"])
+    return reasons + [f"input {name} changed" for name in changed if name in then["inputs"] or not is_old]
+
+
+def _differing(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
 
 
 def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -260,9 +289,11 @@ def _beside(folder: Path, suffix: str) -> Path:
 
 
 def _read_key(partial: Path) -> dict[str, Any] | None:
+    """The key that work in `partial` was begun for; None where there is none, or what is there is no key."""
     try:
-        return json.loads((partial / KEY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads((partial / KEY).read_text(encoding="utf-8"))
+        return value if value.keys() >= {"stage", "version", "settings", "inputs"} else None
+    except (OSError, ValueError, AttributeError):
         return None
 
 

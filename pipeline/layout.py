@@ -40,6 +40,11 @@ def images(split: str) -> str:
     return f"{PREPARE}:{split}.parquet"
 
 
+def photograph_digests(split: str) -> str:
+    """The digests of a split's photographs. They stand for the pixels, which lie outside of outputs/."""
+    return f"{PREPARE}:{split}.sha256"
+
+
 def base_network(model: str) -> str:
     """The network of phase 1."""
     return f"{TRAIN_BASE}/{model}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import layout
 from pipeline.artifacts import (
     CacheKey,
+    Trust,
     build,
     explain_staleness,
     find_damage,
@@ -20,6 +21,8 @@ from pipeline.artifacts import (
     read_manifest,
     recover,
 )
+from pipeline.code_digest import digest_code
+from pipeline.competition.external_files import ExternalFiles
 from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded, saving_on_stop, stop_asked
 from pipeline.errors import PipelineError
@@ -37,7 +40,8 @@ class Task:
     artifact: its folder below outputs/<run>/, or an absolute path. run: makes it.
     settings: the settings that affect its bytes, as plain JSON values.
     inputs: references (see layout.py) of what it reads from other artifacts; it can read nothing else.
-    external: digests of what it reads from outside outputs/, by name; called when freshness is judged.
+    external: what it reads from outside outputs/, by name: a digest, or the path of a file or of a folder of
+    photographs, which is then digested. Called when freshness is judged.
     saves_on_stop: it polls `TaskContext.should_stop` and saves its work; Ctrl-C then waits for that.
     """
 
@@ -45,7 +49,7 @@ class Task:
     run: Callable[[TaskContext, Config], None]
     settings: dict[str, Any]
     inputs: tuple[str, ...] = ()
-    external: Callable[[], dict[str, str]] = dict
+    external: Callable[[], Mapping[str, str | Path]] = dict
     saves_on_stop: bool = False
 
 
@@ -65,14 +69,15 @@ class Stage:
 class Pipeline:
     """All stages of one configuration: which artifacts are fresh or stale and why, and running them.
 
-    verify: hash every file of every artifact that is read, also those whose size and time are as recorded.
+    trust: what is believed without looking at it.
     """
 
-    def __init__(self, config: Config, stages: list[Stage], verify: bool = False):
-        self.config, self.stages, self.verify = config, stages, verify
+    def __init__(self, config: Config, stages: list[Stage], trust: Trust = Trust()):
+        self.config, self.stages, self.trust = config, stages, trust
         self.tasks = {stage.name: stage.tasks(config) for stage in stages}
         self._owner = {task.artifact: (stage, task) for stage in stages for task in self.tasks[stage.name]}
         self._reasons: dict[str, list[str]] = {}
+        self._external = ExternalFiles(trust.thorough)
 
     def explain(self, stage: Stage) -> dict[str, list[str]]:
         """Why each artifact of `stage` is stale; an empty list where it is fresh."""
@@ -97,11 +102,12 @@ class Pipeline:
         folder = self._folder(task.artifact)
         recover(folder)
         key = self._cache_key(stage, task)
-        if not force and not explain_staleness(folder, key, self.verify):
+        if not force and not explain_staleness(folder, key, self.trust):
             return log.info("%s is fresh", task.artifact)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
-        with build(folder, key) as (partial, facts), saving_on_stop(task.saves_on_stop):
+        with build(folder, key, self.trust) as (partial, facts), saving_on_stop(task.saves_on_stop):
+            facts |= self._external.facts(task.external())
             task.run(self._context(task, partial, facts), self.config)
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
 
@@ -128,9 +134,10 @@ class Pipeline:
     def _explain_task(self, stage: Stage, task: Task) -> list[str]:
         if task.artifact not in self._reasons:
             stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
-            self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + explain_staleness(
-                self._folder(task.artifact), self._cache_key(stage, task), self.verify
-            )
+            folder = self._folder(task.artifact)
+            reasons = explain_staleness(folder, self._cache_key(stage, task), self.trust)
+            reasons = self._external.explain(task.external(), read_manifest(folder), reasons)
+            self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + reasons
         return self._reasons[task.artifact]
 
     def _require_inputs(self, task: Task) -> None:
@@ -144,18 +151,28 @@ class Pipeline:
                     f"./run_all.sh with the same settings and --to {stage.number} brings it up to date"
                     + (f"; --force {stage.number} makes it again" if self._is_damaged(owner) else ""),
                 )
+        for reference in task.inputs:
+            owner, name = layout.split_reference(reference)
+            manifest = read_manifest(self._folder(owner))
+            if name and (manifest is None or manifest.digest(name) is None) and not self.trust.code:
+                number = self._owner[owner][0].number
+                raise PipelineError(
+                    f"{task.artifact} reads {reference}, which is not in the manifest of {owner}",
+                    self._folder(owner),
+                    f"--force {number} makes it again",
+                )
 
     def _is_damaged(self, artifact: str) -> bool:
         manifest = read_manifest(self._folder(artifact))
         return manifest is not None and bool(find_damage(self._folder(artifact), manifest))
 
     def _cache_key(self, stage: Stage, task: Task) -> CacheKey:
-        inputs = dict(task.external())
+        inputs = self._external.digest(task.external(), read_manifest(self._folder(task.artifact)))
         for reference in task.inputs:
             artifact, name = layout.split_reference(reference)
             manifest = read_manifest(self._folder(artifact))
             inputs[reference] = (manifest.digest(name) if manifest else None) or "missing"
-        return CacheKey(stage.name, stage.version, task.settings, inputs)
+        return CacheKey(stage.name, stage.version, task.settings, inputs, digest_code(task.run))
 
     def _input_owners(self, task: Task) -> list[str]:
         return list(dict.fromkeys(layout.split_reference(reference)[0] for reference in task.inputs))
@@ -190,7 +207,7 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
     def work() -> None:
         config = load_config(given.config, given.settings)
         with logging_to(_run_folder(config)):
-            pipeline = Pipeline(config, load_stages(), given.verify)
+            pipeline = Pipeline(config, load_stages(), Trust(given.verify, given.trust_code))
             pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name), given.force)
 
     return run_guarded(work)
@@ -199,7 +216,16 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that every command shares."""
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="TOML file (default: %(default)s)")
-    parser.add_argument("--verify", action="store_true", help="hash every file of every artifact that is read")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="hash every file of every artifact that is read, and small sets of photographs",
+    )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="take artifacts that other code made for fresh; a raised version still counts",
+    )
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings to override")
 
 

@@ -42,9 +42,12 @@ class TaskContext:
         return self.folder / SCRATCH
 
     def input(self, reference: str) -> Path:
-        """The path of a declared input. An undeclared one is a defect: it would be read without being checked."""
+        """The path of a declared input. An undeclared one is a defect (LookupError): nothing would check it."""
         if reference not in self.inputs:
-            raise KeyError(f"{self.published.name} reads {reference}, which its task does not declare as an input")
+            raise LookupError(
+                f"the task of {self.published} reads {reference}, which it does not declare: its freshness would not "
+                f"depend on it. Add the reference to the inputs of the Task that makes {self.published.name}"
+            )
         return self.inputs[reference]
 
     def progress(self, total: int, unit: str, done: int = 0) -> tqdm:

@@ -1,13 +1,13 @@
 """Stage 01: which photographs there are.
 
 Renders the demo world first when the data is one. Reads the organisers' tables, or a benchmark's judgements, looks at
-the header of every file, and writes one table a split; files that are no photographs go to rejected.csv with the
-reason.
+the header of every file, and writes one table per split; what is no photograph goes to rejected.csv with the reason.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from pipeline import layout
 from pipeline.config import Config
@@ -21,16 +21,16 @@ def tasks(config: Config) -> list[Task]:
     root, settings = config.data.root.absolute(), config.data.prepare_settings
     settings |= {"non_landmarks": True} if config.recognition.non_landmarks else {}
     if config.data.source != "demo":
-        return [Task(layout.PREPARE, prepare, settings, external=lambda: digest_data(config))]
+        return [Task(layout.PREPARE, prepare, settings, external=lambda: list_data(config))]
     demo = {"demo": config.demo.world_settings, "seed": config.seed}
     return [Task(str(root), render, demo), Task(layout.PREPARE, prepare, settings, inputs=(str(root),))]
 
 
-def digest_data(config: Config) -> dict[str, str]:
-    """The digests of what there is."""
-    from pipeline.competition.sources import digest_source
+def list_data(config: Config) -> dict[str, Path]:
+    """The tables, and the folders of photographs."""
+    from pipeline.competition.sources import list_sources
 
-    return digest_source(config.data, config.splits)
+    return list_sources(config.data, config.splits)
 
 
 def render(task: TaskContext, config: Config) -> None:
@@ -47,6 +47,7 @@ def prepare(task: TaskContext, config: Config) -> None:
     import pandas as pd
 
     from pipeline.competition.judgement_table import write_kept_judgements
+    from pipeline.competition.listing import write_photograph_digests
     from pipeline.competition.sources import read_source
     from pipeline.competition.train_clean import write_clean_list
     from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
@@ -62,6 +63,7 @@ def prepare(task: TaskContext, config: Config) -> None:
         pd.concat(rejected).to_csv(listed, index=False)
         refuse_bad_data(name, good, bad, settings.max_bad_fraction, listed)
         good.to_parquet(task.folder / f"{name}.parquet", index=False)
+        write_photograph_digests(task.folder / f"{name}.sha256", root, good)
         task.facts[name] = {"photographs": len(good), "rejected": len(bad)}
         log.info("%s: %d photographs, %d rejected", name, len(good), len(bad))
         if name == "train":

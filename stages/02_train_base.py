@@ -10,7 +10,8 @@ from pipeline.artifacts import digest_files
 from pipeline.config import Config
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
-from pipeline.tasks.inputs import open_split
+from pipeline.tasks.hardware import training_key
+from pipeline.tasks.inputs import open_split, split_references
 
 
 def tasks(config: Config) -> list[Task]:
@@ -24,10 +25,10 @@ def training_task(config: Config, name: str) -> Task:
     if model.checkpoint is not None:
         digests = partial(digest_files, *(model.checkpoint / file for file in layout.NETWORK_FILES))
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (), digests)
-    settings = {"model": model.model_dump(exclude={"final", "weight", "checkpoint"}), "seed": config.seed}
+    settings = training_key(config, model, "base", {"final", "weight", "checkpoint"})
     weights = partial(digest_files, model.weights_file) if model.weights_file else dict
     work = partial(train_base, name=name)
-    return Task(artifact, work, settings, (layout.images("train"),), weights, saves_on_stop=True)
+    return Task(artifact, work, settings, split_references("train"), weights, saves_on_stop=True)
 
 
 def copy(task: TaskContext, config: Config, name: str) -> None:

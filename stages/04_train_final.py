@@ -10,7 +10,8 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
-from pipeline.tasks.inputs import open_split
+from pipeline.tasks.hardware import training_key
+from pipeline.tasks.inputs import open_split, split_references
 
 
 def tasks(config: Config) -> list[Task]:
@@ -23,8 +24,8 @@ def training_task(config: Config, name: str) -> Task:
     artifact, start, model = layout.final_network(name), layout.base_network(name), config.models[name]
     if model.checkpoint is not None:
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (start,))
-    settings = {"model": model.model_dump(exclude={"base", "weight", "weights", "checkpoint"}), "seed": config.seed}
-    inputs = (start, layout.images("train"), layout.CLEAN_IDS)
+    settings = training_key(config, model, "final", {"base", "weight", "weights", "checkpoint"})
+    inputs = (start, *split_references("train"), layout.CLEAN_IDS)
     return Task(artifact, partial(train_final, name=name), settings, inputs, saves_on_stop=True)
 
 

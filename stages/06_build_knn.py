@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.runner import Stage, Task, main
 from pipeline.settings import NON_LANDMARK
 from pipeline.task_context import TaskContext
+from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import descriptor_references, open_descriptors
 from pipeline.tasks.whitening import whitening_tasks
 
@@ -37,7 +38,7 @@ def search_task(config: Config, queries: str, base: str) -> Task:
         "index_factory": search.index_factory,
         "nprobe": search.nprobe if search.index_factory != "Flat" else None,
         "weights": {name: model.weight for name, model in config.models.items()},
-    }
+    } | device_key(config)
     inputs = [name for split in dict.fromkeys((queries, base)) for name in descriptor_references(config, split)]
     work = partial(build_knn, queries=queries, base=base, k=k)
     return Task(layout.neighbours(queries, base), work, settings, tuple(inputs), saves_on_stop=True)

@@ -14,6 +14,7 @@ from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
 from pipeline.tasks.evidence import evidence_references, evidence_settings, read_evidence
+from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import junk_references, read_images, read_junk, read_neighbours
 
 
@@ -28,7 +29,7 @@ def recipe_task(config: Config, name: str) -> Task:
     needs = config.rerank.needs(recipe)
     inputs = [layout.neighbours("test", "index"), layout.images("index")]
     inputs += [*evidence_references(config, needs), *junk_references(config)]
-    settings = config.rerank.key_settings(recipe) | evidence_settings(config, needs)
+    settings = config.rerank.key_settings(recipe) | evidence_settings(config, needs) | device_key(config)
     return Task(layout.ranking(name), partial(rerank, name=name), settings, tuple(dict.fromkeys(inputs)))
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from pipeline.artifacts import Trust
 from pipeline.config import load_config
 from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
@@ -32,13 +33,13 @@ def main() -> int:
 def work(given: argparse.Namespace) -> None:
     """Do what the command line asks."""
     config = load_config(given.config, given.settings)
-    stages = load_stages()
+    stages, trust = load_stages(), Trust(given.verify, given.trust_code)
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
     if given.status:
-        return print_status(Pipeline(config, stages, given.verify), chosen)
+        return print_status(Pipeline(config, stages, trust), chosen)
     with logging_to(config.runtime.outputs.absolute() / config.run):
         start = time.monotonic()
-        pipeline = Pipeline(config, stages, given.verify)
+        pipeline = Pipeline(config, stages, trust)
         for stage in chosen:
             pipeline.run_stage(stage, force=stage.number in given.force)
         log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import CacheKey, atomic_file, build, explain_staleness, hold_lock, read_manifest, recover
+from pipeline.artifacts import CacheKey, Trust, atomic_file, build, explain_staleness, hold_lock, read_manifest, recover
 from pipeline.errors import PipelineError
 
 
@@ -81,7 +81,9 @@ def test_a_thorough_look_finds_a_flipped_byte_behind_an_unchanged_size_and_time(
     file.write_text("dbta")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert explain_staleness(tmp_path / "a", key()) == []
-    assert explain_staleness(tmp_path / "a", key(), thorough=True) == ["data.txt has been altered since it was written"]
+    assert explain_staleness(tmp_path / "a", key(), Trust(thorough=True)) == [
+        "data.txt has been altered since it was written"
+    ]
 
 
 def test_the_digest_depends_on_names_and_contents_alone(tmp_path):
@@ -144,7 +146,7 @@ def test_a_kill_at_any_point_of_publishing_leaves_the_old_or_the_new(tmp_path, m
     recover(folder)
     text = (folder / "data.txt").read_text()
     assert text in ("old", "new")
-    assert explain_staleness(folder, key(k=1 if text == "old" else 2), thorough=True) == []
+    assert explain_staleness(folder, key(k=1 if text == "old" else 2), Trust(thorough=True)) == []
     assert not (tmp_path / "a.old").exists()
 
 

@@ -1,11 +1,13 @@
 """Tables in GLDv2's format and plain folders: ids are read as text, errors name the file and the line."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.competition.folders import digest_folders, read_folders
-from pipeline.competition.gldv2 import digest_gldv2, read_gldv2
+from pipeline.competition.external_files import ExternalFiles
+from pipeline.competition.folders import list_folders, read_folders
+from pipeline.competition.gldv2 import list_gldv2_sources, read_gldv2
 from pipeline.competition.train_clean import write_clean_list
 from pipeline.errors import PipelineError
 
@@ -147,29 +149,36 @@ def test_loose_train_photographs_and_a_missing_split_are_refused(tmp_path):
         read_folders(tmp_path / "b")
 
 
-def test_the_digest_of_the_sources_sees_tables_names_and_sizes_but_not_times(gldv2):
+def digest(sources):
+    return ExternalFiles().digest(sources, None)
+
+
+def test_the_digest_of_the_sources_sees_tables_names_sizes_and_content_but_not_times(gldv2):
     root = gldv2()
     (root / "test" / "q").mkdir(parents=True)
     photograph = root / "test" / "q" / "q1.jpg"
     photograph.write_bytes(b"12")
-    first = digest_gldv2(root)
+    first = digest(list_gldv2_sources(root))
+    os.utime(photograph, (1, 1))
+    assert digest(list_gldv2_sources(root)) == first
     photograph.write_bytes(b"34")
-    assert digest_gldv2(root) == first
+    other = digest(list_gldv2_sources(root))
+    assert {name for name in first if first[name] != other[name]} == {"test/ content"}
     photograph.write_bytes(b"345")
-    second = digest_gldv2(root)
-    assert {name for name in first if first[name] != second[name]} == {"test/"}
+    second = digest(list_gldv2_sources(root))
+    assert {name for name in first if first[name] != second[name]} == {"test/", "test/ content"}
     (root / "index.csv").write_text("id\ni2\n")
-    assert digest_gldv2(root)["index.csv"] != first["index.csv"]
+    assert digest(list_gldv2_sources(root))["index.csv"] != first["index.csv"]
     assert first["train_clean.csv"] == "missing"
 
 
 def test_the_digest_of_plain_folders_sees_names_and_sizes_of_every_split(tmp_path):
     root = make_folders(tmp_path, ["train/A/1.jpg", "index/1.jpg", "test/2.jpg"])
-    first = digest_folders(root)
-    assert set(first) == {"train/", "index/", "test/"}
+    first = digest(list_folders(root))
+    assert set(first) == {f"{split}/{content}" for split in ("train", "index", "test") for content in ("", " content")}
     (root / "index" / "1.jpg").write_bytes(b"longer")
-    second = digest_folders(root)
-    assert {name for name in first if first[name] != second[name]} == {"index/"}
+    second = digest(list_folders(root))
+    assert {name for name in first if first[name] != second[name]} == {"index/", "index/ content"}
 
 
 BOXES = "id,left,top,right,bottom\n"
@@ -208,10 +217,10 @@ def test_photographs_of_no_landmark_are_a_split_when_asked_for_and_nothing_other
     split = read_gldv2(root, names=SPLITS).splits["non_landmark"]
     assert (split.ids, split.paths, split.landmarks) == (["abcd"], ["non_landmark/abcd.jpg"], None)
     assert "non_landmark" not in read_gldv2(root).splits
-    without, digests = digest_gldv2(root), digest_gldv2(root, SPLITS)
-    assert set(digests) - set(without) == {"non_landmark.csv", "non_landmark/"}
+    without, digests = digest(list_gldv2_sources(root)), digest(list_gldv2_sources(root, SPLITS))
+    assert set(digests) - set(without) == {"non_landmark.csv", "non_landmark/", "non_landmark/ content"}
     (root / "non_landmark.csv").write_text("id\nefgh\n")
-    assert digest_gldv2(root) == without and digest_gldv2(root, SPLITS) != digests
+    assert digest(list_gldv2_sources(root)) == without and digest(list_gldv2_sources(root, SPLITS)) != digests
 
 
 @pytest.mark.parametrize("text", ["id\n", "id\nq1\n", "id\nn1\nn1\n", None])

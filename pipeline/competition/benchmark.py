@@ -21,7 +21,7 @@ from pipeline.competition.dataset import (
 )
 from pipeline.competition.gldv2 import BOXES, read_gldv2
 from pipeline.competition.junk import Judgements
-from pipeline.competition.listing import digest_sources, list_photographs
+from pipeline.competition.listing import list_photographs
 from pipeline.competition.train_clean import CLEAN_LIST
 from pipeline.errors import PipelineError
 
@@ -111,15 +111,16 @@ def check_names(names: Sequence[str], path: Path) -> None:
         raise PipelineError("a photograph is listed twice", path, "fetch the file again from its publisher")
 
 
-def digest_benchmark(
+def list_benchmark_sources(
     root: Path, ground_truth: Path | None, train_root: Path | None, distractors: Path | None
-) -> dict[str, str]:
-    """Digests of all files that `read_source` and the decoder read of a benchmark, by name."""
-    tables = [ground_truth] if ground_truth is not None else []
-    folders = {f"{PHOTOGRAPHS}/": root / PHOTOGRAPHS}
+) -> dict[str, Path]:
+    """The files and folders that `read_source` and the decoder read of a benchmark, by name."""
+    found = {f"{PHOTOGRAPHS}/": root / PHOTOGRAPHS}
+    if ground_truth is not None:
+        found[ground_truth.name] = ground_truth
     if train_root is not None:
-        tables += [train_root / name for name in ("train.csv", CLEAN_LIST, BOXES)]
-        folders["train/"] = train_root / "train"
+        found |= {name: train_root / name for name in ("train.csv", CLEAN_LIST, BOXES)}
+        found["train/"] = train_root / "train"
     if distractors is not None:
-        folders["distractors/"] = distractors
-    return digest_sources(tables, folders)
+        found["distractors/"] = distractors
+    return found

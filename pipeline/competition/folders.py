@@ -16,7 +16,7 @@ from pipeline.competition.dataset import (
     require_folder,
     require_non_landmarks,
 )
-from pipeline.competition.listing import digest_sources, list_photographs
+from pipeline.competition.listing import list_photographs
 from pipeline.errors import PipelineError
 from pipeline.settings import NON_LANDMARK, SPLITS
 
@@ -45,9 +45,9 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     return Dataset(splits, landmark_names={landmark: folder for folder, landmark in landmark_of.items()})
 
 
-def digest_folders(root: Path, names: Sequence[str] = SPLITS) -> dict[str, str]:
-    """Digests of all files below `root` that `read_folders` and the decoder read for these splits, by name."""
-    return digest_sources([], {f"{split}/": root / split for split in names})
+def list_folders(root: Path, names: Sequence[str] = SPLITS) -> dict[str, Path]:
+    """The folders below `root` that `read_folders` and the decoder read for these splits, by name."""
+    return {f"{split}/": root / split for split in names}
 
 
 def _list_split(root: Path, split: str) -> list[str]:

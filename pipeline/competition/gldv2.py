@@ -25,7 +25,6 @@ from pipeline.competition.dataset import (
     require_folder,
     require_non_landmarks,
 )
-from pipeline.competition.listing import digest_sources
 from pipeline.competition.records import name_id, quote, read_records
 from pipeline.competition.train_clean import CLEAN_LIST, parse_landmark, read_clean_list
 from pipeline.errors import PipelineError
@@ -63,10 +62,10 @@ def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) 
     return Dataset(splits, read_clean_list(root / CLEAN_LIST, splits["train"]))
 
 
-def digest_gldv2(root: Path, names: Sequence[str] = SPLITS) -> dict[str, str]:
-    """Digests of all files below `root` that `read_gldv2` and the decoder read for these splits, by name."""
-    tables = [root / name for name in (*(f"{split}.csv" for split in names), CLEAN_LIST, BOXES)]
-    return digest_sources(tables, {f"{split}/": root / split for split in names})
+def list_gldv2_sources(root: Path, names: Sequence[str] = SPLITS) -> dict[str, Path]:
+    """The tables and folders below `root` that `read_gldv2` and the decoder read for these splits, by name."""
+    tables = {name: root / name for name in (*(f"{split}.csv" for split in names), CLEAN_LIST, BOXES)}
+    return tables | {f"{split}/": root / split for split in names}
 
 
 def _read_split(path: Path, name: str, split_of: dict[str, str]) -> tuple[list[str], list[int] | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.competition.benchmark import PHOTOGRAPHS, Benchmark, add_distractors, add_train, digest_benchmark
+from pipeline.competition.benchmark import PHOTOGRAPHS, Benchmark, add_distractors, add_train, list_benchmark_sources
 from pipeline.competition.dataset import Dataset
-from pipeline.competition.folders import digest_folders, read_folders
-from pipeline.competition.gldv2 import BOXES, digest_gldv2, read_gldv2
+from pipeline.competition.folders import list_folders, read_folders
+from pipeline.competition.gldv2 import BOXES, list_gldv2_sources, read_gldv2
 from pipeline.competition.holidays import read_holidays
 from pipeline.competition.junk import Judgements
 from pipeline.competition.links import check_links
@@ -37,16 +37,16 @@ def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Data
     return benchmark.dataset, benchmark.setups
 
 
-def digest_source(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str, str]:
-    """Digests of all files that `read_source` and the decoder read, by name: a part of the cache key."""
+def list_sources(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str, Path]:
+    """The files, and the folders of photographs, that `read_source` and the decoder read, by name."""
     root = data.root.absolute()
     check_source_links(data, names)  # before any folder is walked through: links in circles have no end
     if data.source == "folders":
-        return digest_folders(root, names)
+        return list_folders(root, names)
     if not data.is_benchmark:
-        return digest_gldv2(root, names)
+        return list_gldv2_sources(root, names)
     ground_truth = find_ground_truth(root, data.ground_truth) if data.source == "revisited" else None
-    return digest_benchmark(root, ground_truth, _absolute(data.train_root), _absolute(data.distractors))
+    return list_benchmark_sources(root, ground_truth, _absolute(data.train_root), _absolute(data.distractors))
 
 
 def check_source_links(data: DataSettings, names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from pipeline.runner import Task
 from pipeline.task_context import TaskContext
 from pipeline.tasks.comparison import PairSelection, comparison_task
 from pipeline.tasks.extraction import Extraction, LocalSelection, global_task, local_task, threshold_task
+from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import read_landmarks
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ NEIGHBOURS, PAIRS = (layout.split_reference(name)[0] for name in (layout.CLEAN_N
 def support_tasks(config: Config) -> list[Task]:
     """What ends with the verified pairs of train images of one landmark, by the base network."""
     base = Extraction(layout.base_network(config.local_model), config.local_model, "train")
-    nearest = config.clean.model_dump(include={"nearest", "candidates"})
+    nearest = config.clean.model_dump(include={"nearest", "candidates"}) | device_key(config)
     read = (layout.CLEAN_GLOBAL, layout.images("train"))
     selected = LocalSelection(_choose_compared, (layout.CLEAN_NEIGHBOURS,))
     store = layout.CLEAN_LOCAL

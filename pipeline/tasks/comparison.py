@@ -12,6 +12,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Task
 from pipeline.task_context import TaskContext
+from pipeline.tasks.hardware import batch_key, device_key
 from pipeline.tasks.inputs import read_images
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class PairSelection:
 
 def comparison_task(artifact: str, selection: PairSelection, config: Config) -> Task:
     """Write pairs.parquet: query row, split, row, matches, inliers."""
-    settings = {"verify": config.verify.pair_settings} | selection.settings
+    settings = {"verify": config.verify.pair_settings} | selection.settings | device_key(config)
+    settings |= batch_key(config, config.verify, "shard_pairs")
     stores = dict.fromkeys((selection.queries, selection.base))
     inputs = (*stores, layout.images(selection.split), *selection.references)
     return Task(artifact, partial(_compare, selection=selection), settings, inputs, saves_on_stop=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout
 from pipeline.config import Config
 from pipeline.runner import Task
 from pipeline.task_context import TaskContext
-from pipeline.tasks.inputs import open_split
+from pipeline.tasks.hardware import batch_key, device_key, precision_key
+from pipeline.tasks.inputs import open_split, split_references
 
 if TYPE_CHECKING:
     from pipeline.arrays import Mask
@@ -27,9 +27,9 @@ class Extraction:
     split: str
 
     @property
-    def references(self) -> tuple[str, str]:
+    def references(self) -> tuple[str, ...]:
         """What every extraction reads."""
-        return self.network, layout.images(self.split)
+        return self.network, *split_references(self.split)
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,20 @@ class LocalSelection:
 
 def global_task(artifact: str, extraction: Extraction, config: Config) -> Task:
     """Write descriptors.npy, (N, D) float32, L2-normalised, rows as in stage 01."""
-    work = partial(_extract_global, extraction=extraction)
-    return Task(artifact, work, config.extract.descriptor_settings, extraction.references, saves_on_stop=True)
+    work, extract = partial(_extract_global, extraction=extraction), config.extract
+    settings = extract.descriptor_settings | precision_key(config, extract) | device_key(config)
+    settings |= batch_key(config, extract, "batch_size", "shard_rows")
+    return Task(artifact, work, settings, extraction.references, saves_on_stop=True)
 
 
 def threshold_task(artifact: str, extraction: Extraction, config: Config) -> Task:
     """Write threshold.json: the attention that a local feature has to exceed."""
-    settings = {"local": config.local.threshold_settings, "seed": config.seed}
+    local = (
+        config.local.threshold_settings
+        | precision_key(config, config.local)
+        | batch_key(config, config.local, "batch_size")
+    )
+    settings = {"local": local, "seed": config.seed} | device_key(config)
     return Task(artifact, partial(_calibrate, extraction=extraction), settings, extraction.references)
 
 
@@ -57,7 +64,9 @@ def local_task(
     artifact: str, extraction: Extraction, threshold: str, selection: LocalSelection, config: Config
 ) -> Task:
     """Write the store of local features of a split; images that are not selected have none."""
-    settings = {"local": config.local.feature_settings} | selection.settings
+    local = config.local.feature_settings | precision_key(config, config.local)
+    local |= batch_key(config, config.local, "batch_size", "shard_rows")
+    settings = {"local": local} | device_key(config) | selection.settings
     inputs = (*extraction.references, threshold, *selection.references)
     work = partial(_extract_local, extraction=extraction, threshold=threshold, choose=selection.choose)
     return Task(artifact, work, settings, inputs, saves_on_stop=True)

@@ -28,6 +28,11 @@ def read_images(task: TaskContext, split: str) -> pd.DataFrame:
     return pd.read_parquet(task.input(layout.images(split)))
 
 
+def split_references(split: str) -> tuple[str, str]:
+    """What `open_split` and those who decode its photographs read."""
+    return layout.images(split), layout.photograph_digests(split)
+
+
 def open_split(task: TaskContext, config: Config, split: str) -> Split:
     """The images of a split and the folder that they lie in."""
     from pipeline.images.split import Split

@@ -1,0 +1,34 @@
+"""What the hardware decides of a task's bytes: the part of the cache key that no setting fixes.
+
+On a CPU batches and shards decide no bit: every image is computed by itself. On a GPU they choose the kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.hardware import resolve_device, resolve_precision
+from pipeline.settings import ExtractSettings, LocalSettings, ModelSettings, PhaseSettings, Settings
+
+
+def device_key(config: Config) -> dict[str, str]:
+    """The type of device that runtime.device means here."""
+    return {"device": resolve_device(config.runtime.device)}
+
+
+def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | LocalSettings) -> dict[str, str]:
+    """The precision that these settings mean here."""
+    return {"precision": resolve_precision(resolve_device(config.runtime.device), settings.precision)}
+
+
+def training_key(config: Config, model: ModelSettings, phase: str, unused: set[str]) -> dict[str, Any]:
+    """The settings that affect one phase of training, without the `unused` ones of the model."""
+    values = model.model_dump(exclude=unused)
+    values[phase] |= precision_key(config, getattr(model, phase))
+    return {"model": values, "seed": config.seed} | device_key(config)
+
+
+def batch_key(config: Config, settings: Settings, *names: str) -> dict[str, Any]:
+    """Those of the settings that say how the work is cut into batches and shards, where that decides bits."""
+    return {} if resolve_device(config.runtime.device) == "cpu" else settings.model_dump(include=set(names))
