@@ -124,7 +124,8 @@ def test_stage_scripts_are_short_and_alike():
 
 def test_nothing_is_ever_unpickled_but_as_plain_data():
     for path in modules():
-        assert "import pickle" not in path.read_text() or path.stem == "plain_pickle", path
+        reads = re.search(r"^\s*(import pickle|from pickle import)\b", path.read_text(), re.MULTILINE)
+        assert not reads or path.stem == "plain_pickle", path
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue

@@ -24,7 +24,7 @@ from pipeline.competition.plain_pickle import read_plain_pickle
 from pipeline.competition.records import read_records
 from pipeline.competition.revisited import read_revisited
 from pipeline.competition.scoring import score_submission
-from pipeline.competition.sources import digest_source, read_source
+from pipeline.competition.sources import list_sources, read_source
 from pipeline.competition.submission import (
     read_recognition,
     read_retrieval,
@@ -70,7 +70,7 @@ def world(tmp_path):
 
 def read(root, **settings):
     data = DataSettings(root=root, **settings)
-    digest_source(data)
+    list_sources(data)
     return read_source(data)[0]
 
 
@@ -85,7 +85,7 @@ def test_a_link_that_leaves_the_data_folder_is_followed_only_when_asked(world, n
         target = target / "q1.jpg" if name != "test.csv" else target / "test.csv"
         (world.parent / "outside" / "test.csv").write_text("id\nq1\n")
     (world / name).symlink_to(target)
-    for use in (read_source, digest_source):
+    for use in (read_source, list_sources):
         with pytest.raises(PipelineError, match=r"1 links lead out of the data folder(?s:.*)data\.follow_links = true"):
             use(DataSettings(root=world))
     assert read(world, follow_links=True).splits["test"].paths == ["test/q1.jpg"]
