@@ -19,6 +19,7 @@ EDGE = (-1.0, -0.7, -0.4, -0.1, 0.2, 0.5, 0.8)
 EDGES: tuple[Point, ...] = tuple(at for k in EDGE for at in ((k, -1.0), (1.0, k), (-k, 1.0), (-1.0, -k)))
 ROOFS = {"gable": (0.0, 0.5), "hip": (1.0, 0.5), "eaves": (1.0, 2.0)}  # see shape.add_roof
 FACETS = {"tower": 1, "clock": 1, "drum": 3, "minaret": 3}  # walls of towers: the tower is so many times as wide
+TAPER, STRETCH = (0.85, 1.2), (0.65, 1.35)  # how buildings of a kind differ in the widths and heights of their parts
 GABLES = ("ashlar", "brick", "planks")
 Extent = tuple[float, float, float]  # width, depth, height in metres
 
@@ -64,14 +65,14 @@ KINDS = (
     Kind(("{} Castle", "Fortress of {}", "Citadel of {}"), ((28, 38), (24, 32), (9, 12)), (
         HALL, Part("tower", 1, 1.13, 0.05, 0, EDGES), Part("drum", 0, 1.5, 0.22, 0, CORNERS),
         Part("cone", 1.5, 2.2, 0.24, 0, CORNERS), Part("tower", 0, 2.0, 0.32), Part("cap", 2.0, 2.7, 0.32))),
-    Kind(("{} Pagoda", "Pagoda of {}", "Tower of Many Eaves, {}"), ((18, 24), (18, 24), (6, 7)), (
+    Kind(("{} Pagoda", "Pagoda of {}", "Tower of Many Eaves, {}"), ((17, 26), (17, 26), (5, 8)), (
         HALL, Part("eaves", 0.95, 1.7), Part("storey", 1, 2, 0.84), Part("eaves", 1.95, 2.6, 0.84),
         Part("storey", 2, 2.9, 0.68), Part("eaves", 2.85, 3.4, 0.68), Part("storey", 3, 3.75, 0.52),
         Part("eaves", 3.7, 4.2, 0.52), Part("cone", 4.2, 5, 0.05))),
     Kind(("{} Museum", "Museum of {}", "{} Arts Centre"), ((26, 36), (20, 28), (7, 9)), (
         HALL, Part("storey", 1, 1.9, 0.84, 0.84, ((0.22, -0.22),)), Part("storey", 1.9, 3, 0.3, 0, ((-0.3, 0.2),)),
         Part("cap", 3, 3.4, 0.3, 0, ((-0.3, 0.2),)))),
-    Kind(("Belfry of {}", "{} Tower", "Clock Tower of {}"), ((23, 31), (18, 23), (7, 9)), (
+    Kind(("Belfry of {}", "{} Tower", "Clock Tower of {}"), ((20, 32), (16, 24), (6, 10)), (
         HALL, Part("hip", 1, 1.5, 1, 1), Part("storey", 1, 3.2, 0.38), Part("stone", 3.2, 3.3, 0.43),
         Part("clock", 3.3, 4.4, 0.32), Part("cap", 4.4, 5.8, 0.32))),
 )
@@ -153,11 +154,12 @@ def build_landmark(place: Place) -> tuple[Kit, Extent]:
     """The building, with its mesh, front at -y, and its extent (width, depth, height)."""
     kit, kind = prepare_kit(place), choose_kind(place.seed, place.landmark)
     width, depth, height = (float(kit.rng.uniform(*limits)) for limits in kind.ranges)
-    rise, slim, mirror = kit.rng.uniform(0.8, 1.15), kit.rng.uniform(0.85, 1.15), choose(kit.rng, [-1, 1])
-    ends = choose(kit.rng, [1, 2, 2])  # towers of a church
-    levels = {at: height * (1 + (at - 1) * rise if at > 1 else at) for part in kind.parts for at in part[1:3]}
+    taper, mirror, ends = kit.rng.uniform(*TAPER), choose(kit.rng, [-1, 1]), choose(kit.rng, [1, 2, 2])
+    marks = np.array(sorted({mark for part in kind.parts for mark in (part.bottom, part.top)}))
+    steps = np.diff(marks, prepend=0) * np.where(marks > 1, kit.rng.uniform(*STRETCH, len(marks)), 1)
+    levels = dict(zip(marks.tolist(), (np.cumsum(steps) * height).tolist(), strict=True))
     for part in kind.parts:
-        broad = part.width * width * (slim if part.width < 0.5 else 1)
+        broad = part.width**taper * width
         deep = part.depth * depth or broad
         plots = [Plot(x * mirror * width / 2, y * depth / 2, broad, deep) for x, y in part.places]
         kit.add(part.solid, plots[:ends] if part.places == ENDS else plots, (levels[part.bottom], levels[part.top]))

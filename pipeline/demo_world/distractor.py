@@ -96,8 +96,8 @@ def draw_plate(rng: np.random.Generator, size: Size) -> Pixels:
         colour, spin = palette.pick(rng, foods, 25), rng.uniform(0, np.pi)
         fill_ellipse(table, at + 1.5, axes, darken(colour, 0.5), spin)
         fill_ellipse(table, at, axes, colour, spin)
-    light = 0.6 + 0.8 * crop_noise(rng, table.shape, 2.0)  # uneven
-    return develop(radiance_of(table) * light[:, :, None], INDOORS, rng)
+    light = radiance_of(table) * (0.6 + 0.8 * crop_noise(rng, table.shape, 2.0))[:, :, None]
+    return develop(light, INDOORS, rng)
 
 
 DISTRACTORS: dict[str, Callable[[np.random.Generator, Size], Pixels]] = {
