@@ -48,11 +48,17 @@ def start_workers(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
 
 
+def ignore_stop_signals() -> None:
+    """Leave it to the parent, in a worker process: Ctrl-C, and SIGTERM from a batch system, reach the whole group."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _prepare_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: only the parent handles it
+    ignore_stop_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -69,8 +69,8 @@ def copy_checkpoint(source: Path, folder: Path, expected: ModelSettings) -> None
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
     """Write a state of tensors, numbers, strings, lists and dicts; it replaces the old file when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as part:
-        torch.save({"format": FORMAT, **state}, part)
+    with atomic_file(path) as part, open(part, "wb") as file:  # of a path, torch would hide why it cannot be written
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
