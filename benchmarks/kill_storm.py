@@ -209,7 +209,9 @@ def compare(expected: dict[str, str], outputs: Path) -> list[str]:
     return [f"{name} differs or is missing" for name in differ] + [f"{name} was left over" for name in left]
 
 
-def storm_once(storm: Storm, kinds: Iterator[str], draw: random.Random, tally: Tally, enough: Callable[[], bool]) -> None:
+def storm_once(
+    storm: Storm, kinds: Iterator[str], draw: random.Random, tally: Tally, enough: Callable[[], bool]
+) -> None:
     """Kill runs of one world until it is complete; the last run is never killed once `enough`."""
     while True:
         kind = next(kinds)
