@@ -13,6 +13,7 @@ or the `--minutes` are over. `--results` is a file of counts that a later call w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import json
@@ -26,7 +27,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ HEAVY = (  # what the stages import; none of it starts a thread before it comput
 )  # fmt: skip
 LONGEST_SECONDS = {"group": 2.0, "worker": 2.0}  # until a kill
 RENAMES = 16  # a kill comes at one of so many next renames
+LAST_RUN_SECONDS = 900  # a run that is not killed takes longer only if it hangs
+WORKER_DIED = 2  # the exit code when a worker process is killed
 LEFTOVERS = (".partial", ".old", ".part")
 SMALL_SHARDS = [
     "extract.shard_rows=8", "local.shard_rows=4", "verify.shard_pairs=64", "runtime.workers=1", "data.source=gldv2"
@@ -122,14 +125,20 @@ def kill_group(pid: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The child processes of a process."""
+    """The living child processes of a process."""
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+        with contextlib.suppress(OSError):
             found += [int(child) for child in path.read_text().split()]
-        except OSError:
-            continue
-    return found
+    return [child for child in found if is_alive(child)]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def die_at_rename(number: int, after: bool) -> None:
@@ -147,7 +156,7 @@ def die_at_rename(number: int, after: bool) -> None:
 
         return call
 
-    os.rename, os.replace = dying(os.rename), dying(os.replace)  # type: ignore[assignment]
+    os.rename, os.replace = dying(os.rename), dying(os.replace)
 
 
 def disturb(storm: Storm, kind: str, draw: random.Random) -> int | None:
@@ -155,10 +164,10 @@ def disturb(storm: Storm, kind: str, draw: random.Random) -> int | None:
     if kind == "rename":
         number, after = draw.randrange(RENAMES), draw.random() < 0.5
         pid = storm.start(lambda: die_at_rename(number, after))
-        code = wait(pid, 300)
+        code = wait(pid, LAST_RUN_SECONDS)
         if code is None:
             kill_group(pid)
-            raise TimeoutError("a run neither ended nor came to its next renames within 300 s")
+            raise TimeoutError(f"a run neither ended nor came to its next renames within {LAST_RUN_SECONDS} s")
         return None if code == -signal.SIGKILL else code
     pid = storm.start()
     code = wait(pid, draw.uniform(0.05, LONGEST_SECONDS[kind]))
@@ -166,17 +175,16 @@ def disturb(storm: Storm, kind: str, draw: random.Random) -> int | None:
         if code is None:
             kill_group(pid)
         return code
-    while code is None:
+    deadline = time.monotonic() + LAST_RUN_SECONDS
+    while code is None:  # a worker that had done its work is no loss: then the next one is killed
+        if time.monotonic() > deadline:
+            kill_group(pid)
+            raise TimeoutError(f"a run whose workers were killed has not ended within {LAST_RUN_SECONDS} s")
         alive = children(pid)
         if alive:
             os.kill(draw.choice(alive), signal.SIGKILL)
-            code = wait(pid, 120)
-            if code is None:
-                kill_group(pid)
-                raise TimeoutError("a run still waits 120 s after its worker was killed")
-            return None if code == 2 else code
-        code = wait(pid, 0.002)
-    return code
+        code = wait(pid, 2.0 if alive else 0.002)
+    return None if code == WORKER_DIED else code
 
 
 def working_stage(outputs: Path) -> str:
@@ -209,18 +217,16 @@ def compare(expected: dict[str, str], outputs: Path) -> list[str]:
     return [f"{name} differs or is missing" for name in differ] + [f"{name} was left over" for name in left]
 
 
-def storm_once(
-    storm: Storm, kinds: Iterator[str], draw: random.Random, tally: Tally, enough: Callable[[], bool]
-) -> None:
+def storm_once(storm: Storm, kinds: list[str], draw: random.Random, tally: Tally, enough: Callable[[], bool]) -> None:
     """Kill runs of one world until it is complete; the last run is never killed once `enough`."""
     while True:
         kind = next(kinds)
         if enough():
             pid = storm.start()
-            code = wait(pid, 600)
+            code = wait(pid, LAST_RUN_SECONDS)
             if code is None:
                 kill_group(pid)
-                raise TimeoutError("the last run did not end within 600 s")
+                raise TimeoutError(f"the last run did not end within {LAST_RUN_SECONDS} s")
         else:
             code = disturb(storm, kind, draw)
         if code is None:
@@ -237,7 +243,7 @@ def reference(world: Path) -> dict[str, str]:
     """The digests of an undisturbed run."""
     with tempfile.TemporaryDirectory(prefix="kill_storm_") as name:
         storm = Storm(world, Path(name))
-        code = wait(storm.start(), 900)
+        code = wait(storm.start(), LAST_RUN_SECONDS)
         if code != 0:
             raise SystemExit(f"the undisturbed run ended with {code}:\n{(storm.folder / 'console.txt').read_text()}")
         return digest_artifacts(storm.outputs)
@@ -259,18 +265,11 @@ def write_tally(path: Path | None, tally: Tally) -> None:
         part.replace(path)
 
 
-def take_turns(kinds: list[str], draw: random.Random) -> Iterator[str]:
-    """One kind of kill after another, in random order."""
-    while True:
-        yield draw.choice(kinds)
-
-
 def run_storm(world: Path, kinds: list[str], given: argparse.Namespace) -> Tally:
     """Worlds of kills until there are enough of them or the time is over."""
     deadline = time.monotonic() + 60 * given.minutes
     tally = read_tally(given.results)
     draw = random.Random(given.seed * 1_000_003 + tally.worlds)
-    turns = take_turns(kinds, draw)
 
     def enough() -> bool:
         return tally.kills >= given.kills or time.monotonic() > deadline
@@ -282,7 +281,7 @@ def run_storm(world: Path, kinds: list[str], given: argparse.Namespace) -> Tally
         storm = Storm(world, folder)
         failed = len(tally.failures)
         try:
-            storm_once(storm, turns, draw, tally, enough)
+            storm_once(storm, kinds, draw, tally, enough)
             tally.failures += [f"world {tally.worlds}: {what}" for what in compare(expected, storm.outputs)]
         except TimeoutError as error:
             tally.failures.append(f"world {tally.worlds}: {error}")

@@ -129,14 +129,18 @@ def logging_to(run_folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        cause = error.__cause__ if isinstance(error, PipelineError) else error
-        trace = (type(cause), cause, cause.__traceback__) if cause else None
-        file.emit(log.makeRecord("cairn", logging.ERROR, "", 0, "%s", (error,), trace))
+        file.emit(log.makeRecord("cairn", logging.ERROR, "", 0, "%s", (error,), _describe_cause(error)))
         raise
     finally:
         for handler in (file, console):
             log.removeHandler(handler)
         file.close()
+
+
+def _describe_cause(error: BaseException) -> Any:
+    """The exception whose traceback belongs into the log: that of a defect, or what led to an error told in words."""
+    cause = error.__cause__ if isinstance(error, PipelineError) else error
+    return cause and (type(cause), cause, cause.__traceback__)
 
 
 def _stop_signals() -> list[signal.Signals]:

@@ -21,7 +21,7 @@ from pipeline.competition.dataset import Box
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.decode import Size, UndecodableImage, crop_photograph, decode_photograph, resize_photograph
-from pipeline.processes import ignore_stop_signals
+from pipeline.processes import leave_signals_to_parent
 from pipeline.shortages import LOADERS, explaining_shortages
 
 # (width, height) of each bucket, from wide to tall: the released settings of Yokoo et al. 2020.
@@ -220,5 +220,5 @@ def _share(batch: LoadedBatch) -> LoadedBatch | PipelineError:
 
 
 def _one_thread(_worker: int) -> None:
-    ignore_stop_signals()
+    leave_signals_to_parent()
     cv2.setNumThreads(0)  # the processes are the parallelism; threads in each of them would only compete
