@@ -220,7 +220,7 @@ def compare(expected: dict[str, str], outputs: Path) -> list[str]:
 def storm_once(storm: Storm, kinds: list[str], draw: random.Random, tally: Tally, enough: Callable[[], bool]) -> None:
     """Kill runs of one world until it is complete; the last run is never killed once `enough`."""
     while True:
-        kind = next(kinds)
+        kind = draw.choice(kinds)
         if enough():
             pid = storm.start()
             code = wait(pid, LAST_RUN_SECONDS)

@@ -80,16 +80,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with explaining_shortages(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(descriptor)
-        part = Path(name)
-        try:
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        with explaining_shortages(path):
             yield part
             part.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

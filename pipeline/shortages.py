@@ -67,7 +67,7 @@ def explain_shortage(error: BaseException, where: Path | str) -> PipelineError |
         return None
     chain = list(_causes(error))
     words = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = (str(chain[-1]) or type(chain[-1]).__name__).splitlines()[0]  # what came first, before its disguises
     if SHARED_MEMORY_WORDS.search(words):
         return _explain_shared_memory(reason)
     if is_worker_death(error):
@@ -122,7 +122,8 @@ def _explain_memory(chain: list[BaseException], words: str, reason: str, where: 
 def _explain_refusal(error: BaseException, where: Path | str) -> PipelineError | None:
     if not isinstance(error, OSError) or error.errno not in REFUSED:
         return None
-    return PipelineError(error.strerror or str(error), error.filename or where, REFUSED[error.errno])
+    place = error.filename2 or error.filename or where
+    return PipelineError(error.strerror or str(error), place, REFUSED[error.errno])
 
 
 def _count_free(path: Path) -> str:

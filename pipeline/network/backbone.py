@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from pipeline.errors import PipelineError
+from pipeline.shortages import explain_shortage
 
 STRIDES = {"shallow": 16, "deep": 32}
 MIN_SIDE_PX = 32  # one cell of the deep map
@@ -207,9 +208,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format raises its own classes
         reason = str(error).splitlines()[0]
-        raise PipelineError(
-            f"not a weights file that can be trusted: {reason}", path, "save the plain state dict, best as .safetensors"
-        ) from error
+        hint = "save the plain state dict, best as .safetensors"
+        refused = PipelineError(f"not a weights file that can be trusted: {reason}", path, hint)
+        raise explain_shortage(error, path) or refused from error  # too little memory is no damage
     for wrapping in ("state_dict", "model"):
         state = state[wrapping] if isinstance(state.get(wrapping), Mapping) else state
     return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}

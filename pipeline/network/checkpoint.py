@@ -24,6 +24,7 @@ from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.settings import ModelSettings
+from pipeline.shortages import explain_shortage
 
 FORMAT = 3  # 1 had no local branch, 2 only the heads arcface and cosface
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
@@ -80,7 +81,8 @@ def load_training_state(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch, zipfile and the unpickler each raise their own classes
         reason = str(error).splitlines()[0]
         hint = "delete the file to train from the start"
-        raise PipelineError(f"not a training state that can be trusted: {reason}", path, hint) from error
+        damaged = PipelineError(f"not a training state that can be trusted: {reason}", path, hint)
+        raise explain_shortage(error, path) or damaged from error  # too little memory is no damage
     _refuse_other_format(state.get("format") if isinstance(state, dict) else None, path)
     return state
 

@@ -1,6 +1,6 @@
-"""Runs of a tiny world in processes of their own, forked from one that has imported the libraries: seconds cheaper each.
+"""Runs of a tiny world in processes of their own, forked from one that has imported the libraries, to save seconds.
 
-`Forker` is that process; started with a disk, it is in a mount namespace of its own, where small disks can be mounted.
+`Forker` is that process; with mounts it is in a mount namespace of its own, where small disks can be mounted.
 """
 
 import contextlib

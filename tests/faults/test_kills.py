@@ -14,7 +14,7 @@ from benchmarks.kill_storm import children, is_alive
 from pipeline.console import saving_on_stop
 from pipeline.shortages import is_worker_death
 
-LONG = ["models.cnn.base.epochs=8", "models.cnn.base.checkpoint_steps=100000"]  # only a stop saves
+LONG = ["models.cnn.base.epochs=6", "models.cnn.base.checkpoint_steps=100000"]  # only a stop saves
 STATE = "smoke/02_train_base/cnn.partial/scratch/state.pt"
 
 
@@ -47,11 +47,11 @@ def wait_for_training(run, outputs) -> list[int]:
 
 
 def test_a_storm_of_kills_ends_with_the_bytes_of_an_undisturbed_run(finished, tmp_path):
-    command = [sys.executable, "-m", "benchmarks.kill_storm", "--world", str(finished[0]), "--kills", "9"]
+    command = [sys.executable, "-m", "benchmarks.kill_storm", "--world", str(finished[0]), "--kills", "6"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, "--seed", "3"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "9 kills" in done.stdout and "0 failures" in done.stdout
+    assert "6 kills" in done.stdout and "0 failures" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
