@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import importlib
 import json
@@ -35,6 +36,7 @@ from typing import Any
 from pipeline.artifacts import MANIFEST
 
 ROOT = Path(__file__).resolve().parent.parent
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 KINDS = ("group", "worker", "rename")
 HEAVY = (  # what the stages import; none of it starts a thread before it computes, so that a fork is safe
     "cv2", "pandas", "pyarrow.parquet", "torch", "torchvision", "faiss", "safetensors.torch", "scipy.sparse",
@@ -58,6 +60,23 @@ class Tally:
     worlds: int = 0
     late: int = 0  # kills that came when nothing was at work any more
     failures: list[str] = field(default_factory=list)
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path | None) -> Tally:
+        """The counts of earlier calls."""
+        if path is None or not path.exists():
+            return cls(path=path)
+        value = json.loads(path.read_text())
+        return cls(Counter(value["hits"]), value["worlds"], value["late"], value["failures"], path)
+
+    def write(self) -> None:
+        """Write the counts, for later calls to add to."""
+        if self.path is not None:
+            value = {name: count for name, count in self.__dict__.items() if name != "path"}
+            part = self.path.with_name(self.path.name + ".part")
+            part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+            part.replace(self.path)
 
     @property
     def kills(self) -> int:
@@ -88,6 +107,7 @@ class Storm:
         code = 70
         try:
             os.setpgid(0, 0)
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no run goes on without the storm
             log = os.open(self.folder / "console.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
@@ -231,6 +251,7 @@ def storm_once(storm: Storm, kinds: list[str], draw: random.Random, tally: Tally
             code = disturb(storm, kind, draw)
         if code is None:
             tally.hits[f"{kind} {working_stage(storm.outputs)}"] += 1
+            tally.write()
             continue
         tally.late += 1
         if code != 0:
@@ -249,27 +270,11 @@ def reference(world: Path) -> dict[str, str]:
         return digest_artifacts(storm.outputs)
 
 
-def read_tally(path: Path | None) -> Tally:
-    """The counts of earlier calls."""
-    if path is None or not path.exists():
-        return Tally()
-    value = json.loads(path.read_text())
-    return Tally(Counter(value["hits"]), value["worlds"], value["late"], value["failures"])
-
-
-def write_tally(path: Path | None, tally: Tally) -> None:
-    """Write the counts, for later calls to add to."""
-    if path is not None:
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(tally.__dict__, indent=1, sort_keys=True) + "\n")
-        part.replace(path)
-
-
 def run_storm(world: Path, kinds: list[str], given: argparse.Namespace) -> Tally:
     """Worlds of kills until there are enough of them or the time is over."""
     deadline = time.monotonic() + 60 * given.minutes
-    tally = read_tally(given.results)
-    draw = random.Random(given.seed * 1_000_003 + tally.worlds)
+    tally = Tally.read(given.results)
+    draw = random.Random(given.seed * 1_000_003 + tally.kills)
 
     def enough() -> bool:
         return tally.kills >= given.kills or time.monotonic() > deadline
@@ -286,7 +291,7 @@ def run_storm(world: Path, kinds: list[str], given: argparse.Namespace) -> Tally
         except TimeoutError as error:
             tally.failures.append(f"world {tally.worlds}: {error}")
         tally.worlds += 1
-        write_tally(given.results, tally)
+        tally.write()
         print(f"{tally.kills} kills over {tally.worlds} worlds, {len(tally.failures)} failures", flush=True)
         if len(tally.failures) > failed:
             print("\n".join(tally.failures[failed:]) + f"\nkept for a look: {folder}", flush=True)

@@ -6,8 +6,10 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -59,9 +61,14 @@ class Run:
         self.server, self.log = server, log
         self.pid = int(server.stdout.readline())
 
-    def wait(self) -> int:
-        """Its exit code; negative: the signal that ended it."""
-        return int(self.server.stdout.readline())
+    def wait(self, seconds=120.0) -> int:
+        """Its exit code; negative: the signal that ended it, SIGKILL if it takes longer than that."""
+        alarm = threading.Timer(seconds, os.killpg, (self.pid, signal.SIGKILL))
+        alarm.start()
+        try:
+            return int(self.server.stdout.readline())
+        finally:
+            alarm.cancel()
 
     @property
     def text(self) -> str:
