@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.shortages import explaining_shortages
 from pipeline.task_context import PARTIAL, SCRATCH
 
 MANIFEST = "manifest.json"
@@ -77,17 +78,22 @@ class Manifest:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place only if the block succeeds."""
+    """Yield a temporary path beside `path`; rename it into place only if the block succeeds.
+
+    Raises PipelineError that names `path` when the block fails for want of disk or memory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    with explaining_shortages(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(descriptor)
     part = Path(name)
     try:
-        yield part
-        part.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with explaining_shortages(path):
+            yield part
+            part.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 

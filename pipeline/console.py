@@ -7,9 +7,9 @@ settings allow; 130 interrupted.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
+import select
 import shlex
 import signal
 import sys
@@ -17,75 +17,75 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
+from pipeline.shortages import explain_shortage, is_worker_death
 
 log = logging.getLogger("cairn")
-RESUME = "then the same command resumes from the last shard or checkpoint"
-HINTS = {  # what a user can do about an error of the operating system
-    errno.ENOSPC: f"make room on that disk, or set runtime.outputs to another one; {RESUME}",
-    errno.EDQUOT: f"make room within your quota, or set runtime.outputs to another disk; {RESUME}",
-    errno.EROFS: "set runtime.outputs (and for the demo world data.root) to a folder that can be written",
-    errno.EACCES: "allow reading or writing there, or set runtime.outputs to another folder",
-}
-
-
-class _Signals:
-    """The first signal asks a task that can save its work to do so; the second, or any other task, stops at once."""
-
-    stop_asked = False
-    task_saves = False
-
-    @classmethod
-    def handle(cls, number: int, _frame: FrameType | None) -> None:
-        if cls.stop_asked or not cls.task_saves:
-            raise KeyboardInterrupt
-        cls.stop_asked = True
-        log.warning("stopping after this batch, to save the work; once more to stop at once")
-
-
-def stop_asked() -> bool:
-    """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
-    return _Signals.stop_asked
 
 
 @contextlib.contextmanager
-def saving_on_stop(saves: bool) -> Iterator[None]:
-    """While the block runs, a first signal only sets `stop_asked`, if the block polls it (`saves`)."""
-    _Signals.task_saves = saves
+def saving_on_stop(saves: bool) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether the user has asked to stop the block.
+
+    The first signal only asks, if the block polls that function and saves its work (`saves`); the second, or any signal
+    for another block, stops at once. A worker process that dies once a stop is asked got the signal too: that is the
+    stop, no failure.
+    """
+    asked, owner = False, os.getpid()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if os.getpid() != owner:  # a forked worker that has not set its own handlers yet
+            return
+        if asked or not saves:
+            raise KeyboardInterrupt
+        asked = True
+        with contextlib.suppress(RuntimeError):  # the signal came while the same stream was being written
+            log.warning("stopping after this batch, to save the work; once more to stop at once")
+
+    before = {number: signal.signal(number, handle) for number in _stop_signals()}
     try:
-        yield
+        yield lambda: asked
+    except Exception as error:
+        if asked and is_worker_death(error):
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        _Signals.task_saves = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_guarded(work: Callable[[], None]) -> int:
     """The exit code of `work`; errors that a user can act on are printed without a traceback."""
+    _open_streams()
     _prepare_process()
-    signal.signal(signal.SIGINT, _Signals.handle)
-    signal.signal(signal.SIGTERM, _Signals.handle)
-    try:
-        work()
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno in HINTS:
-            where = error.filename or "a file of this run"
-            print(f"error: {error.strerror}\n  where: {where}\n  fix:   {HINTS[error.errno]}", file=sys.stderr)
-            return 2
-        return _report_defect()
-    except Exception:
-        return _report_defect()
+    for number in _stop_signals():
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.redirect_stderr(_Console(sys.stderr)):
+        try:
+            work()
+            sys.stdout.flush()
+        except PipelineError as error:
+            return _report(error)
+        except KeyboardInterrupt:
+            print("interrupted: the same command resumes from here", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and _is_abandoned(sys.stdout):  # `| head` has read enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
+            explained = explain_shortage(error, "a file of this run")
+            return _report(explained) if explained else _report_defect()
     return 0
+
+
+def _report(error: PipelineError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _report_defect() -> int:
@@ -107,13 +107,10 @@ def logging_to(run_folder: Path) -> Iterator[None]:
     """Send the log to the console and to outputs/<run>/log.txt while the block runs."""
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(run_folder / "log.txt", encoding="utf-8")
+        file = _LogFile(run_folder / "log.txt", encoding="utf-8")
     except OSError as error:
-        raise PipelineError(
-            f"the output folder cannot be written: {error.strerror}",
-            run_folder,
-            "set runtime.outputs to another folder",
-        ) from error
+        what, hint = f"the output folder cannot be written: {error.strerror}", "set runtime.outputs to another folder"
+        raise explain_shortage(error, run_folder) or PipelineError(what, run_folder, hint) from error
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = _ConsoleHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
@@ -125,13 +122,83 @@ def logging_to(run_folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        trace = None if isinstance(error, PipelineError) else (type(error), error, error.__traceback__)
-        file.emit(log.makeRecord("cairn", logging.ERROR, "", 0, "%s", (error,), trace))
+        file.emit(log.makeRecord("cairn", logging.ERROR, "", 0, "%s", (error,), _describe_cause(error)))
         raise
     finally:
         for handler in (file, console):
             log.removeHandler(handler)
         file.close()
+
+
+def _describe_cause(error: BaseException) -> Any:
+    """The exception whose traceback belongs into the log: that of a defect, or what led to an error told in words."""
+    cause = error.__cause__ if isinstance(error, PipelineError) else error
+    return cause and (type(cause), cause, cause.__traceback__)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """The signals that ask to stop. A closed terminal (SIGHUP) is one, but not under nohup, which ignores it."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
+def _open_streams() -> None:
+    """Open the standard streams that the caller has closed: the next file would take their place, and their output."""
+    for number, mode in enumerate(("r", "w", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            name = ("stdin", "stdout", "stderr")[number]
+            setattr(sys, name, open(number, mode))  # noqa: SIM115
+
+
+def _is_abandoned(stream: TextIO) -> bool:
+    """Whether the stream is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+class _Console:
+    """The console, which a run can lose: after a write that fails, such as to a pipe nobody reads, there is none."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._losable():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._losable():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _losable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+class _LogFile(logging.FileHandler):
+    """log.txt. A full disk costs it lines, never the run."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class _ConsoleHandler(logging.StreamHandler):

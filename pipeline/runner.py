@@ -24,9 +24,10 @@ from pipeline.artifacts import (
 from pipeline.code_digest import digest_code
 from pipeline.competition.external_files import ExternalFiles
 from pipeline.config import Config, load_config
-from pipeline.console import log, logging_to, run_guarded, saving_on_stop, stop_asked
+from pipeline.console import log, logging_to, run_guarded, saving_on_stop
 from pipeline.errors import PipelineError
 from pipeline.processes import available_cores
+from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
@@ -93,7 +94,8 @@ class Pipeline:
                 log.info("%s is fresh", task.artifact)
                 continue
             self._require_inputs(task)
-            with hold_lock(self._folder(task.artifact)):
+            folder = self._folder(task.artifact)
+            with explaining_shortages(folder), hold_lock(folder):
                 self._run_task(stage, task, reasons, force)
             # What was fresh stays so; what was stale may have become fresh.
             self._reasons = {artifact: reasons for artifact, reasons in self._reasons.items() if not reasons}
@@ -106,12 +108,12 @@ class Pipeline:
             return log.info("%s is fresh", task.artifact)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
-        with build(folder, key, self.trust) as (partial, facts), saving_on_stop(task.saves_on_stop):
+        with build(folder, key, self.trust) as (partial, facts), saving_on_stop(task.saves_on_stop) as stop_asked:
             facts |= self._external.facts(task.external())
-            task.run(self._context(task, partial, facts), self.config)
+            task.run(self._context(task, partial, facts, stop_asked), self.config)
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
 
-    def _context(self, task: Task, partial: Path, facts: dict[str, Any]) -> TaskContext:
+    def _context(self, task: Task, partial: Path, facts: dict[str, Any], stop_asked: Callable[[], bool]) -> TaskContext:
         inputs = {reference: self._path(reference) for reference in task.inputs}
         workers = self.config.runtime.workers
         return TaskContext(

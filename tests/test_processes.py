@@ -51,6 +51,25 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         time.sleep(0.05)
 
 
+def test_workers_leave_the_signals_of_their_group_to_the_parent():
+    with start_workers(1) as pool:
+        pid = pool.submit(os.getpid).result()
+        sent = "import os, sys; [os.kill(int(sys.argv[1]), number) for number in (1, 2, 15)]"  # by a stranger
+        subprocess.run([sys.executable, "-c", sent, str(pid)], check=True)
+        assert pool.submit(os.getpid).result() == pid
+
+
+def test_a_worker_ends_when_its_parent_asks():
+    pool = start_workers(1)
+    pid = pool.submit(os.getpid).result()
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while _lives(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pool.shutdown()
+
+
 def test_every_thread_of_a_pool_is_told_to_compute_alone(monkeypatch):
     """In a new thread torch says 1 and multiplies on all cores, until it is told in that thread."""
     told, tell = {}, torch.set_num_threads

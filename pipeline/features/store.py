@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.artifacts import atomic_file
+from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext
 
 Arrays = dict[str, NDArray]
@@ -111,10 +113,17 @@ def _merge_shards(
                     continue
                 part = shard[name]
                 if name not in merged:
-                    merged[name] = np.lib.format.open_memmap(
-                        folder / f"{name}.npy", mode="w+", dtype=part.dtype, shape=(rows, *part.shape[1:])
-                    )
+                    merged[name] = _create_file(folder / f"{name}.npy", part.dtype, (rows, *part.shape[1:]))
                 np.copyto(merged[name][start:stop], part, casting=casting)
+
+
+def _create_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray:
+    """A memory-mapped .npy file. Its room on the disk is reserved: writing to one on a full disk would be SIGBUS."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with explaining_shortages(path), open(path, "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _make_checked(make: Make, check: Callable[[Arrays, int, int], None], start: int, stop: int) -> Arrays:

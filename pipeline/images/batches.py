@@ -15,12 +15,14 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pipeline.competition.dataset import Box
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.decode import Size, UndecodableImage, crop_photograph, decode_photograph, resize_photograph
+from pipeline.processes import leave_signals_to_parent
+from pipeline.shortages import LOADERS, explaining_shortages
 
 # (width, height) of each bucket, from wide to tall: the released settings of Yokoo et al. 2020.
 TEMPLATES: dict[str, list[Size]] = {
@@ -145,7 +147,7 @@ def load_batches(
 
     boxes: the region of each image to load, in its pixels; None = whole images. Each batch is loaded by one process,
     without collation, and the plan travels with the request, so that one set of processes serves all epochs. Raises
-    PipelineError (exit code 3) that names a file that cannot be decoded.
+    PipelineError that names a file that cannot be decoded (exit code 3), or says why a loading process ended.
     """
     loader = DataLoader(
         _Photographs(paths, augmenter, boxes),
@@ -156,20 +158,11 @@ def load_batches(
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # otherwise making a loader would advance the global generator
     )
-    try:
+    with explaining_shortages(LOADERS):
         for batch in loader:
             if isinstance(batch, PipelineError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise PipelineError(
-            f"a loading process died: {str(error).splitlines()[0]}",
-            "runtime.workers",
-            "it probably ran out of memory or of /dev/shm: lower runtime.workers, then run the same command again",
-            exit_code=1,
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -186,7 +179,7 @@ class _Photographs(Dataset):
         except PipelineError as error:
             return error
         rows = planned.rows.astype(np.int64)
-        return LoadedBatch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(rows))
+        return _share(LoadedBatch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(rows)))
 
     def _load(self, row: int, planned: PlannedBatch) -> np.ndarray:
         path = Path(self.paths[row])
@@ -209,5 +202,23 @@ def _unchanged(batch: object) -> object:
     return batch
 
 
+def _share(batch: LoadedBatch) -> LoadedBatch | PipelineError:
+    """The batch in shared memory, if this is a loading process.
+
+    Without this the thread that sends it would put it there: what fails in that thread is printed, and the parent waits
+    for ever.
+    """
+    if get_worker_info() is None:
+        return batch
+    try:
+        with explaining_shortages(LOADERS):
+            for tensor in batch:
+                tensor.share_memory_()
+    except PipelineError as error:
+        return error
+    return batch
+
+
 def _one_thread(_worker: int) -> None:
+    leave_signals_to_parent()
     cv2.setNumThreads(0)  # the processes are the parallelism; threads in each of them would only compete

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from pipeline.errors import PipelineError
+from pipeline.shortages import explain_shortage
 
 STRIDES = {"shallow": 16, "deep": 32}
 MIN_SIDE_PX = 32  # one cell of the deep map
@@ -211,11 +212,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = state[wrapping] if isinstance(state.get(wrapping), Mapping) else state
         return {str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # each format raises its own classes
-        raise PipelineError(
-            f"not a weights file that can be trusted: {first_line(error)}",
-            path,
-            "save the plain state dict, best as .safetensors",
-        ) from error
+        hint = "save the plain state dict, best as .safetensors"
+        refused = PipelineError(f"not a weights file that can be trusted: {first_line(error)}", path, hint)
+        raise explain_shortage(error, path) or refused from error  # too little memory is no damage
 
 
 def load_plain_tensors(path: Path) -> Any:

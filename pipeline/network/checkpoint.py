@@ -24,6 +24,7 @@ from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.settings import ModelSettings
+from pipeline.shortages import explain_shortage
 
 FORMAT = 3  # 1 had no local branch, 2 only the heads arcface and cosface
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
@@ -68,8 +69,8 @@ def copy_checkpoint(source: Path, folder: Path, expected: ModelSettings) -> None
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
     """Write a state of tensors, numbers, strings, lists and dicts; it replaces the old file when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as part:
-        torch.save({"format": FORMAT, **state}, part)
+    with atomic_file(path) as part, open(part, "wb") as file:  # of a path, torch would hide why it cannot be written
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
@@ -78,8 +79,8 @@ def load_training_state(path: Path) -> dict[str, Any]:
         state = load_plain_tensors(path)
     except Exception as error:  # torch, zipfile and the unpickler each raise their own classes
         hint = "delete the file to train from the start"
-        what = f"not a training state that can be trusted: {first_line(error)}"
-        raise PipelineError(what, path, hint) from error
+        damaged = PipelineError(f"not a training state that can be trusted: {first_line(error)}", path, hint)
+        raise explain_shortage(error, path) or damaged from error  # too little memory is no damage
     _refuse_other_format(state.get("format") if isinstance(state, dict) else None, path)
     return state
 
