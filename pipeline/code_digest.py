@@ -48,7 +48,7 @@ class Definition(NamedTuple):
 
 
 def digest_code(work: Callable[..., Any]) -> dict[str, str]:
-    """The digests of the code that `work` runs, by file: "matching/geometry.py", "stages/<stage>.py".
+    """The digests of the code that `work` runs, by file: "matching/geometry.py", "stages/<script>.py".
 
     Arguments that are bound to it (functools.partial, fields of dataclasses) are followed too. Empty for a function
     without a file. Files are read once in a process: it runs what it has loaded.
