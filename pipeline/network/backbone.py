@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 import io
-import pickletools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickletools import genops
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
@@ -240,7 +240,7 @@ def load_plain_tensors(path: Path) -> Any:
 
 
 def _refuse_long_texts(stream: BinaryIO) -> None:
-    for opcode, argument, _ in pickletools.genops(stream):
+    for opcode, argument, _ in genops(stream):
         if isinstance(argument, str) and len(argument) > LONGEST_TEXT:
             raise ValueError(f"a text of {len(argument)} characters in the operation {opcode.name}")
 

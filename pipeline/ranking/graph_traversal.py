@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from heapq import heappop, heappush
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.arrays import NONE, round_similarity
 from pipeline.competition.metrics import Truth
@@ -22,7 +24,8 @@ Edge = tuple[int, float]  # the row it leads to and its similarity
 class TraversalSettings(Settings):
     """The step graph_traversal (EGT)."""
 
-    threshold: float = math.inf  # an edge above it is followed at once; inf: always only the single best
+    # an edge above it is followed at once; inf: always only the single best
+    threshold: Annotated[float, Field(ge=-math.inf, allow_inf_nan=True)] = math.inf
     explore_k: Positive = 50  # edges per image
 
 

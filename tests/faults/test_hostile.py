@@ -536,6 +536,7 @@ def test_a_damaged_description_of_a_network_is_refused(tmp_path, text):
         ("seed = " + "9" * 5000, "not TOML"),
         ("[models.cnn.base]\nlearning_rate = inf", "finite"),
         ("[rerank.insert]\nmin_confidence = nan", "finite"),
+        ("[rerank.graph_traversal]\nthreshold = nan", "threshold"),
         ("[rerank]\ninsert = 3\nmin_confidence = 0.5", "insert"),
         ('[data]\nlayout = "' + "x" * 100_000 + '"', "layout"),
         ("\ufeffseed = -1", "seed"),
@@ -570,3 +571,9 @@ def test_long_lists_of_numbers_and_comments_with_dots_are_no_long_keys(tmp_path)
         f"# a.b.c.d.e.f.g.h.i.j.k ...............\n[extract]\nscales = [{scales}]  # 1.2.3\n"
     )
     assert len(load_config(tmp_path / "x.toml").extract.scales) == 50
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "0.5"])
+def test_the_one_setting_that_may_be_infinite_is(tmp_path, value):
+    (tmp_path / "x.toml").write_text(f"[rerank.graph_traversal]\nthreshold = {value}\n")
+    assert load_config(tmp_path / "x.toml").rerank.of_step("graph_traversal").threshold == float(value)
