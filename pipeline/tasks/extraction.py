@@ -42,7 +42,7 @@ class LocalSelection:
 
 
 def global_task(artifact: str, extraction: Extraction, config: Config) -> Task:
-    """Write descriptors.npy, (N, D) float32, L2-normalised, rows as in stage 01."""
+    """Write descriptors.npy, (N, D) float32, L2-normalised, rows as in stage 01, and rejected.csv."""
     work = partial(_extract_global, extraction=extraction)
     return Task(artifact, work, config.extract.descriptor_settings, extraction.references, saves_on_stop=True)
 
