@@ -43,10 +43,11 @@ def train_base(task: TaskContext, config: Config, name: str) -> None:
     """Write weights.safetensors, network.json, history.csv and rejected.csv."""
     from pipeline.device import choose_device
     from pipeline.network.training import TrainingSetup, train_and_save
+    from pipeline.network.training_set import TrainingSet
 
     model = config.models[name]
     setup = TrainingSetup(model, model.base, config.seed, choose_device(config.runtime.device))
-    train_and_save(task, setup, open_split(task, config, "train"))
+    train_and_save(task, setup, TrainingSet.from_split(open_split(task, config, "train")))
 
 
 STAGE = Stage(layout.TRAIN_BASE, version=2, tasks=tasks)

@@ -43,6 +43,7 @@ def train_final(task: TaskContext, config: Config, name: str) -> None:
     from pipeline.device import choose_device
     from pipeline.network.checkpoint import load_network
     from pipeline.network.training import TrainingSetup, train_and_save
+    from pipeline.network.training_set import TrainingSet
 
     model, split = config.models[name], open_split(task, config, "train")
     clean = read_clean_ids(task.input(layout.CLEAN_IDS))
@@ -50,7 +51,7 @@ def train_final(task: TaskContext, config: Config, name: str) -> None:
     log.info("%s: %d of %d photographs (%s)", name, len(kept), len(split), "clean list" if clean else "no clean list")
     setup = TrainingSetup(model, model.final, config.seed, choose_device(config.runtime.device))
     start = load_network(task.input(layout.base_network(name)), model)
-    train_and_save(task, setup, kept, start)
+    train_and_save(task, setup, TrainingSet.from_split(kept), start)
 
 
 STAGE = Stage(layout.TRAIN_FINAL, version=2, tasks=tasks)

@@ -55,6 +55,10 @@ class _Ends:
             raise UndecodableImage("the file is empty")
 
     def parse_header(self) -> Header:
+        if self._head.startswith(b"RIFF"):
+            stated = int.from_bytes(self._head[4:8], "little") + 8
+            if stated > self.size:
+                raise UndecodableImage(f"truncated: {self.size:,} bytes where its header states {stated:,}")
         try:
             return parse_header(self._head)
         except UndecodableImage:
@@ -69,9 +73,6 @@ class _Ends:
             return self._find_jpeg_truncation()
         if header.format == "PNG" and PNG_END not in self._read_tail() and PNG_END not in self._read_whole():
             return "truncated: the closing IEND chunk is missing"
-        if header.format == "WEBP":
-            stated = int.from_bytes(self._head[4:8], "little") + 8
-            return f"truncated: {self.size:,} bytes where its header states {stated:,}" if stated > self.size else ""
         return ""
 
     def _find_jpeg_truncation(self) -> str:

@@ -27,7 +27,6 @@ from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import LoadedBatch, load_batches
 from pipeline.images.rejection import Rejections
-from pipeline.images.split import Split
 from pipeline.network.batch_plan import BatchPlan
 from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
 from pipeline.network.delg import local_loss
@@ -71,24 +70,19 @@ class Progress:
 
 
 def train(
-    setup: TrainingSetup,
-    images: TrainingSet,
-    task: TaskContext,
-    start: LandmarkNetwork | None = None,
-    rejections: Rejections | None = None,
+    setup: TrainingSetup, images: TrainingSet, task: TaskContext, start: LandmarkNetwork | None = None
 ) -> LandmarkNetwork:
     """The trained network, on the CPU, in evaluation mode.
 
     start: the network of the phase before. Its embedding and local branch are trained further, and its heads' weights
     are reused for the landmarks that both phases know; it is not changed itself. Without it the embedding starts from
     the weights of the model.
-    rejections: gets the images that cannot be read; their batches are trained without them. Without it such an image
-    raises PipelineError.
     task.scratch gets history.csv, and state.pt, from which a call with the same arguments resumes after a kill; once
     the network is saved, state.pt can be deleted. When the task should stop, the state is saved and KeyboardInterrupt
     raised.
-    Raises PipelineError: fewer than two images, a loss or weights that are not finite, an unreadable image, the state
-    of another training.
+    Batches are trained without images that cannot be read, which task.folder gets rejected.csv for.
+    Raises PipelineError: fewer than two images, a loss or weights that are not finite, the state of another training,
+    more unreadable images than the split tolerates (of images that are of no split, one).
     """
     if len(images.paths) < 2:
         raise PipelineError(
@@ -102,20 +96,20 @@ def train(
     )
     if start is not None:
         network.warm_start_from(start)
+    rejections = Rejections(images.split, task.folder) if images.split is not None else None
     with task.training_progress() as on_step:
         Trainer(network, setup, images, task, rejections).run(on_step)
+    if rejections is not None:
+        rejections.write(task)
     return network.cpu().eval()
 
 
-def train_and_save(task: TaskContext, setup: TrainingSetup, split: Split, start: LandmarkNetwork | None = None) -> None:
-    """Train as `train` does on the images of train, or some of them.
-
-    Writes weights.safetensors, network.json, history.csv and rejected.csv to the task's folder.
-    """
-    rejections = Rejections(split, task.folder)
-    network = train(setup, TrainingSet.from_split(split), task, start, rejections)
+def train_and_save(
+    task: TaskContext, setup: TrainingSetup, images: TrainingSet, start: LandmarkNetwork | None = None
+) -> None:
+    """Train as `train` does, and write weights.safetensors, network.json and history.csv to the task's folder."""
+    network = train(setup, images, task, start)
     save_network(task.folder, network)
-    rejections.write(task)
     (task.scratch / HISTORY).replace(task.folder / HISTORY)
 
 
