@@ -34,9 +34,7 @@ from pipeline.competition.evaluation import (
 )
 from pipeline.config import Config, load_config
 from pipeline.console import run_guarded
-from pipeline.device import choose_device
 from pipeline.errors import PipelineError
-from pipeline.matching.knn import search_exact
 from pipeline.ranking.evidence import LandmarkVotes
 from pipeline.ranking.prediction import answer_recognition
 from pipeline.ranking.ranking import Ranking
@@ -44,7 +42,7 @@ from pipeline.ranking.recipe import State, apply_step
 from pipeline.ranking.recognition import Recognition
 from pipeline.runner import DEFAULT_CONFIG, Pipeline, load_stages
 from pipeline.task_context import TaskContext
-from pipeline.tasks.evidence import read_evidence
+from pipeline.tasks.evidence import open_search, read_evidence
 from pipeline.tasks.inputs import read_images, read_neighbours
 from pipeline.tasks.prediction import read_recognition_evidence, vote_split
 
@@ -89,7 +87,7 @@ class Retrieval:
         ranking = Ranking(near.rows, near.similarities, len(read_images(run, "index")))
         kinds = config.rerank.needs(list(steps)) - {LandmarkVotes}  # votes are counted again for every setting
         self.start = State(ranking, read_evidence(run, config, kinds))
-        self.search = partial(search_exact, device=choose_device(config.runtime.device))
+        self.search = open_search(run, config, kinds)
         self._vote = cache(lambda split, votes: vote_split(run, config.model_copy(update={"vote": votes}), split))
 
     def ranker(self, config: Config, steps: Sequence[str]) -> Callable[[Config], np.ndarray]:

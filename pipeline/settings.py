@@ -51,7 +51,8 @@ class DataSettings(Settings):
     root: Path = Path("data/gldv2")  # the folder of the data set
     layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto: by the first ids
     max_bad_fraction: Fraction = 0.01  # share of a split's files that may be rejected before stage 01 stops
-    strict_decode: bool = False  # decode every pixel in stage 01 instead of reading only the header
+    strict_decode: Literal["auto"] | bool = "auto"  # decode every pixel in stage 01; auto: below 4,000 million pixels
+    check_archives: bool = False  # compare archives below root with the MD5 lists beside them, before anything is read
     min_side_px: Positive = 8  # images with a shorter side are rejected
     max_side_px: Positive = 20_000  # images with a longer side are rejected
     max_pixels: Positive = 100_000_000  # width x height; larger images are rejected before they are decoded

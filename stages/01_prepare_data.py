@@ -1,7 +1,7 @@
 """Stage 01: which photographs there are.
 
-Renders the demo world first when the data is one. Reads the organisers' tables, or a benchmark's judgements, looks at
-the header of every file, and writes one table per split; what is no photograph goes to rejected.csv with the reason.
+Renders the demo world first when the data is one. Reads the organisers' tables, or a benchmark's judgements, inspects
+every file, and writes one table per split; files that are no photographs go to rejected.csv with the reason.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ def tasks(config: Config) -> list[Task]:
     root, settings = config.data.root.absolute(), config.data.prepare_settings
     settings |= {"non_landmarks": True} if config.recognition.non_landmarks else {}
     if config.data.source != "demo":
-        return [Task(layout.PREPARE, prepare, settings, external=lambda: list_data(config))]
+        return [Task(layout.PREPARE, prepare, settings, external=lambda: list_data(config), saves_on_stop=True)]
     demo = {"demo": config.demo.world_settings, "seed": config.seed}
-    return [Task(str(root), render, demo), Task(layout.PREPARE, prepare, settings, inputs=(str(root),))]
+    tables = Task(layout.PREPARE, prepare, settings, inputs=(str(root),), saves_on_stop=True)
+    return [Task(str(root), render, demo), tables]
 
 
 def list_data(config: Config) -> dict[str, Path]:
@@ -43,38 +44,35 @@ def render(task: TaskContext, config: Config) -> None:
 
 
 def prepare(task: TaskContext, config: Config) -> None:
-    """Write a table a split (train.parquet …), train_clean.csv, landmarks.csv, rejected.csv; judgements, if any."""
+    """Write a table per split (train.parquet …), train_clean.csv, landmarks.csv, rejected.csv; judgements, if any."""
     import pandas as pd
 
+    from pipeline.competition.archives import check_archives
     from pipeline.competition.judgement_table import write_kept_judgements
     from pipeline.competition.listing import write_photograph_digests
     from pipeline.competition.sources import read_source
     from pipeline.competition.train_clean import write_clean_list
-    from pipeline.images.inspection import Limits, inspect_split, refuse_bad_data
+    from pipeline.images.survey import survey_splits
 
-    settings, root, names = config.data, config.data.root.absolute(), config.splits
-    dataset, setups = read_source(settings, names)
-    limits = Limits(settings.min_side_px, settings.max_side_px, settings.max_pixels, settings.strict_decode)
-    rejected, listed = [], task.folder / "rejected.csv"
-    for name in names:
-        with task.progress(len(dataset.splits[name].paths), "files") as bar:
-            good, bad = inspect_split(root, dataset.splits[name], limits, task.workers, bar.update)
-        rejected.append(bad.assign(split=name)[["split", "id", "path", "reason"]])
-        pd.concat(rejected).to_csv(listed, index=False)
-        refuse_bad_data(name, good, bad, settings.max_bad_fraction, listed)
+    root = config.data.root.absolute()
+    if config.data.check_archives:
+        log.info("%d archives agree with their MD5 lists", check_archives(task, root))
+    dataset, setups = read_source(config.data, config.splits)
+    tables = survey_splits(task, root, dataset.splits, config.data)
+    for name, (good, bad) in tables.items():
         good.to_parquet(task.folder / f"{name}.parquet", index=False)
         write_photograph_digests(task.folder / f"{name}.sha256", root, good)
         task.facts[name] = {"photographs": len(good), "rejected": len(bad)}
         log.info("%s: %d photographs, %d rejected", name, len(good), len(bad))
-        if name == "train":
-            task.facts[name]["landmarks"] = int(good["landmark"].nunique())
-            write_clean_list(task.folder / "train_clean.csv", dataset.clean_list, set(good["id"]))
+    train = tables["train"][0]
+    task.facts["train"]["landmarks"] = int(train["landmark"].nunique())
+    write_clean_list(task.folder / "train_clean.csv", dataset.clean_list, set(train["id"]))
     landmarks = pd.DataFrame(dataset.landmark_names.items(), columns=["landmark_id", "name"])
     landmarks.to_csv(task.folder / "landmarks.csv", index=False)
-    write_kept_judgements(task.folder, setups, dataset, {bad_id for bad in rejected for bad_id in bad["id"]})
+    write_kept_judgements(task.folder, setups, dataset, {bad_id for _, bad in tables.values() for bad_id in bad["id"]})
 
 
-STAGE = Stage(layout.PREPARE, version=2, tasks=tasks)
+STAGE = Stage(layout.PREPARE, version=3, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

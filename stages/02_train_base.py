@@ -41,7 +41,7 @@ def copy(task: TaskContext, config: Config, name: str) -> None:
 
 
 def train_base(task: TaskContext, config: Config, name: str) -> None:
-    """Write weights.safetensors, network.json and history.csv."""
+    """Write weights.safetensors, network.json, history.csv and rejected.csv."""
     from pipeline.device import choose_device
     from pipeline.network.training import TrainingSetup, train_and_save
     from pipeline.network.training_set import TrainingSet

@@ -37,7 +37,7 @@ def copy(task: TaskContext, config: Config, name: str) -> None:
 
 
 def train_final(task: TaskContext, config: Config, name: str) -> None:
-    """Write weights.safetensors, network.json and history.csv."""
+    """Write weights.safetensors, network.json, history.csv and rejected.csv."""
     from dataclasses import replace
 
     from pipeline.competition.train_clean import read_clean_ids

@@ -17,7 +17,7 @@ from pipeline.runner import Stage, Task, main
 from pipeline.settings import NON_LANDMARK
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import device_key
-from pipeline.tasks.inputs import descriptor_references, open_descriptors
+from pipeline.tasks.inputs import descriptor_references, open_descriptors, read_gaps
 from pipeline.tasks.whitening import whitening_tasks
 
 SHARD_ROWS = 65_536  # queries that a kill can cost; an approximate index, built again for each shard, has one shard
@@ -45,7 +45,7 @@ def search_task(config: Config, queries: str, base: str) -> Task:
 
 
 def build_knn(task: TaskContext, config: Config, queries: str, base: str, k: int) -> None:
-    """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32."""
+    """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32; unreadable photographs are in no list."""
     import numpy as np
 
     from pipeline.device import choose_device
@@ -54,12 +54,14 @@ def build_knn(task: TaskContext, config: Config, queries: str, base: str, k: int
 
     factory = config.search.index_factory
     asked, known = (open_descriptors(task, config, split) for split in (queries, base))
+    gaps = read_gaps(task, config, queries, base)
     options = SearchOptions(factory, config.search.nprobe, choose_device(config.runtime.device))
+    find = partial(search, options=options)
 
     def find_neighbours(start: int, stop: int) -> dict[str, Any]:
         own = np.arange(start, stop) if queries == base else None  # an image is not its own neighbour
         try:
-            return search(asked[start:stop], known, k, options, own)._asdict()
+            return gaps.within(start, stop).search(find, asked[start:stop], known, k, own)._asdict()
         except ValueError as error:
             hint = "take Flat, or a faiss index_factory string that suits so many rows"
             raise PipelineError(str(error), f"search.index_factory = {factory}", hint) from error

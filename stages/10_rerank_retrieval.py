@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
-from pipeline.tasks.evidence import evidence_references, evidence_settings, read_evidence
+from pipeline.tasks.evidence import evidence_references, evidence_settings, open_search, read_evidence
 from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import junk_references, read_images, read_junk, read_neighbours
 
@@ -37,8 +37,6 @@ def rerank(task: TaskContext, config: Config, name: str) -> None:
     """Write <position>_<step>.rows.npy and .scores.npy, (Q, top_k) each, per step; in a folder per setup, if any."""
     import numpy as np
 
-    from pipeline.device import choose_device
-    from pipeline.matching.knn import search_exact
     from pipeline.ranking.evidence import Junk
     from pipeline.ranking.ranking import Ranking
     from pipeline.ranking.recipe import State, run_recipe
@@ -46,7 +44,7 @@ def rerank(task: TaskContext, config: Config, name: str) -> None:
     recipe, near = config.rerank.recipes[name], read_neighbours(task, "test", "index")
     evidence = read_evidence(task, config, config.rerank.needs(recipe))
     neighbours = Ranking(near.rows, near.similarities, len(read_images(task, "index")))
-    search = partial(search_exact, device=choose_device(config.runtime.device))
+    search = open_search(task, config, config.rerank.needs(recipe))
     seconds = [0.0] * len(recipe)
     for setup, junk in read_junk(task, config, len(neighbours)).items():
         folder, start = task.folder / setup, State(neighbours, evidence.replace(Junk(junk)))

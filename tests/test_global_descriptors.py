@@ -138,7 +138,7 @@ def split_of(*images, paths=None, root=None):
     """Images of (width, height) with the box that counts or None, as stage 01 lists them."""
     rows = [(width, height, *(box or (0.0, 0.0, width, height))) for width, height, box in images]
     table = pd.DataFrame(rows, columns=["width", "height", "left", "top", "right", "bottom"])
-    return Split(table.assign(path=[path.name for path in paths or []] or ""), root)
+    return Split(table.assign(id="", path=[path.name for path in paths or []] or ""), root)
 
 
 def test_a_photograph_goes_to_its_longest_side_and_keeps_its_shape():

@@ -494,7 +494,7 @@ def test_a_split_is_written_with_its_threshold_and_only_the_wanted_images_have_f
     sizes = [read_header(path) for path in paths]
     rows = [(path.name, *size, 0.0, 0.0, *map(float, size)) for path, size in zip(paths, sizes, strict=True)]
     table = pd.DataFrame(rows, columns=["path", "width", "height", "left", "top", "right", "bottom"])
-    split = Split(table, tmp_path / "images")
+    split = Split(table.assign(id=table["path"]), tmp_path / "images")
     settings = settings_of(scales=[1.0], max_features=30, calibration_photographs=4, shard_rows=2)
     extractor = LocalExtractor(lite, settings, CPU)
     write_threshold(RecordedTask(tmp_path / "threshold"), extractor, split, seed=3)

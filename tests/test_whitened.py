@@ -48,9 +48,9 @@ def whiten_run(config, planted):
     whitening.mkdir(parents=True)
     write_whitening(whitening, train, config.search)
     for split in SPLITS:
-        write_whitened(
-            RecordedTask(find(f"06_build_knn/whitened/{split}")), whitening, open_joined(planted, config, split)
-        )
+        task = RecordedTask(find(f"06_build_knn/whitened/{split}"))
+        sources = [find(f"05_extract_global/{name}/{split}") for name in "ab"]
+        write_whitened(task, whitening, open_joined(planted, config, split), sources)
 
 
 def naive_whitening(train, vectors, dims, power):

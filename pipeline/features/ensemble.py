@@ -15,6 +15,7 @@ class JoinedDescriptors:
 
     The weights multiply the vectors (Yokoo et al. 2020), so that they count squared in the cosine: with weights 1 and
     0.5 the models contribute 4/5 and 1/5 of it. The rows of a single model are returned unchanged, whatever its weight.
+    A row that is zero in one model, because that could not read the image, is zero.
     """
 
     dtype = np.dtype(np.float32)
@@ -39,6 +40,9 @@ class JoinedDescriptors:
         """(n, D) float32 for a slice or an array of row numbers. Memory: O(n * D)."""
         if len(self._models) == 1:
             return np.asarray(self._models[0][rows], np.float32)
-        weighted = zip(self._weights, self._models, strict=True)
-        joined = np.concatenate([weight * np.asarray(model[rows], np.float32) for weight, model in weighted], axis=1)
-        return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+        parts = [np.asarray(model[rows], np.float32) for model in self._models]
+        joined = np.concatenate([weight * part for weight, part in zip(self._weights, parts, strict=True)], axis=1)
+        joined[~np.all([part.any(axis=1) for part in parts], axis=0)] = 0.0
+        lengths = np.linalg.norm(joined, axis=1, keepdims=True)
+        lengths[lengths == 0.0] = 1.0
+        return joined / lengths

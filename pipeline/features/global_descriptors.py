@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.arrays import Floats
+from pipeline.arrays import Floats, Integers
 from pipeline.competition.dataset import Box
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
-from pipeline.features.store import Arrays, write_sharded
+from pipeline.features.image_shards import write_image_shards
+from pipeline.features.store import Arrays
 from pipeline.images.batches import (
     STRIDE,
+    OnBad,
     PlannedBatch,
     group_by_size,
     load_batches,
@@ -74,7 +76,12 @@ class InputImages:
 
 
 def extract_descriptors(
-    network: nn.Module, images: InputImages, settings: ExtractSettings, device: torch.device, workers: int = 0
+    network: nn.Module,
+    images: InputImages,
+    settings: ExtractSettings,
+    device: torch.device,
+    workers: int = 0,
+    on_bad: OnBad | None = None,
 ) -> Floats:
     """(N, D) float32 descriptors, L2-normalised, in the order of the images.
 
@@ -82,40 +89,47 @@ def extract_descriptors(
     On a CPU the bytes do not depend on batch size, loading processes, number of cores, or on which images are described
     together: each image is forwarded separately, on one thread. (Other batch sizes select other kernels, whose sums
     differ in the last bits.) This is not slower: the maps of one image stay in the cache, and each core has an image.
-    Raises PipelineError: an unreadable image, a descriptor that is zero or not finite. Raises ValueError for images
-    with sizes where settings.max_side_px is 0, or the reverse.
+    on_bad: called with the row and the reason of an image that cannot be read, whose descriptor is zero.
+    Raises PipelineError: an unreadable image without `on_bad`, a descriptor that is zero or not finite. Raises
+    ValueError for images with sizes where settings.max_side_px is 0, or the reverse.
     """
     if (images.sizes is None) == (settings.max_side_px > 0):
         raise ValueError("sizes belong to settings.max_side_px: give both or neither")
     if not len(images):
         return np.zeros((0, _count_dims(network, device)), np.float32)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    descriptors: Floats | None = None
+    embed = partial(_embed_batch, network, settings=settings, device=device)
+    batches = load_batches(images.paths, _plan_batches(images, settings), None, workers, images.boxes, on_bad)
+    read: list[Integers] = []
+    raw: list[Floats] = []
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
-        plan = _plan_batches(images, settings)
-        for batch in load_batches(images.paths, plan, workers=workers, boxes=images.boxes):
-            if pool is None:
-                raw = _embed_batch(network, batch.images, settings, device)
-            else:
-                embed = partial(_embed_images, network, settings=settings, device=device)
-                raw = torch.cat(list(pool.map(embed, batch.images.split(1))))
-            if descriptors is None:
-                descriptors = np.zeros((len(images), raw.shape[1]), np.float32)
-            descriptors[batch.rows.numpy()] = raw.cpu().numpy()
-    assert descriptors is not None
-    return _normalise(descriptors, images.paths)
+        for batch in batches:
+            if len(batch.rows):
+                parts = [embed(batch.images)] if pool is None else list(pool.map(embed, batch.images.split(1)))
+                raw.append(torch.cat(parts).cpu().numpy())
+                read.append(batch.rows.numpy())
+    if not read:
+        return np.zeros((len(images), _count_dims(network, device)), np.float32)
+    rows = np.concatenate(read)
+    descriptors = np.zeros((len(images), raw[0].shape[1]), np.float32)
+    descriptors[rows] = _normalise(np.concatenate(raw), [images.paths[row] for row in rows.tolist()])
+    return descriptors
 
 
 def write_descriptors(
     task: TaskContext, network: nn.Module, split: Split, settings: ExtractSettings, device: torch.device
 ) -> None:
-    """Write descriptors.npy, (N, D) float32, rows as in the split, in shards. Resumes after the last finished shard."""
+    """Write descriptors.npy, (N, D) float32, rows as in the split, in shards. Resumes after the last finished shard.
+
+    The descriptor of an image that cannot be read is zero; rejected.csv lists these images.
+    """
     images = InputImages.from_split(split, settings)
 
-    def make(start: int, stop: int) -> Arrays:
-        return {"descriptors": extract_descriptors(network, images[start:stop], settings, device, task.workers)}
+    def make(start: int, stop: int, on_bad: OnBad) -> Arrays:
+        part = images[start:stop]
+        return {"descriptors": extract_descriptors(network, part, settings, device, task.workers, on_bad)}
 
-    write_sharded(task, len(images), settings.shard_rows, make, "photographs")
+    write_image_shards(task, split, settings.shard_rows, make)
 
 
 def fit_longest_sides(split: Split, max_side_px: int) -> list[Size]:

@@ -27,10 +27,12 @@ from pipeline.artifacts import write_json
 from pipeline.competition.dataset import Box
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
+from pipeline.features.image_shards import write_image_shards
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
-from pipeline.features.store import Arrays, write_sharded
-from pipeline.images.batches import LoadedBatch, group_by_size, load_batches
+from pipeline.features.store import Arrays
+from pipeline.images.batches import LoadedBatch, OnBad, group_by_size, load_batches
 from pipeline.images.decode import Size
+from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
 from pipeline.network.delg import LocalBranch
@@ -82,11 +84,17 @@ class LocalExtractor:
 
 
 def write_threshold(task: TaskContext, extractor: LocalExtractor, split: Split, seed: int) -> None:
-    """Write threshold.json: the attention that a feature must exceed, calibrated on a random sample of the split."""
+    """Write threshold.json: the attention that a feature must exceed, calibrated on a random sample of the split.
+
+    Images that cannot be read are listed in rejected.csv.
+    """
     drawn = np.random.default_rng(seed).permutation(len(split))[: extractor.settings.calibration_photographs]
-    regions = _list_regions(split.take(np.sort(drawn)))
-    value = calibrate_attention(extractor, regions, task.workers)
-    write_json(task.folder / THRESHOLD, {"min_attention": value, "photographs": len(regions)})
+    sample = split.take(np.sort(drawn))
+    rejections = Rejections(sample, task.folder)
+    value = calibrate_attention(extractor, _list_regions(sample), task.workers, rejections.add)
+    read = len(sample) - len(rejections.reasons)
+    write_json(task.folder / THRESHOLD, {"min_attention": value, "photographs": read})
+    rejections.write(task)
 
 
 def read_threshold(folder: Path) -> float:
@@ -99,42 +107,54 @@ def write_local_features(
 ) -> None:
     """Write a `LocalStore` of a split in shards; images that are not wanted (N,) have no features.
 
-    Resumes after the last finished shard.
+    Nor have images that cannot be read; rejected.csv lists them. Resumes after the last finished shard.
     """
     regions, settings = _list_regions(split), extractor.settings
 
-    def make(start: int, stop: int) -> Arrays:
-        chosen = [regions[row] for row in range(start, stop) if wanted[row]]
-        found = iter(extract_local(extractor, chosen, min_attention, task.workers))
+    def make(start: int, stop: int, on_bad: OnBad) -> Arrays:
+        rows = start + np.flatnonzero(wanted[start:stop])
+
+        def on_bad_chosen(position: int, reason: str) -> None:
+            on_bad(int(rows[position]) - start, reason)
+
+        chosen = [regions[row] for row in rows]
+        found = iter(extract_local(extractor, chosen, min_attention, task.workers, on_bad_chosen))
         return pack([next(found) if wanted[row] else NO_FEATURES for row in range(start, stop)], settings.storage)
 
-    write_sharded(task, len(split), settings.shard_rows, make, "photographs", ragged=True)
+    write_image_shards(task, split, settings.shard_rows, make, ragged=True)
 
 
 def extract_local(
-    extractor: LocalExtractor, regions: Sequence[ImageRegion], min_attention: float, workers: int = 0
+    extractor: LocalExtractor,
+    regions: Sequence[ImageRegion],
+    min_attention: float,
+    workers: int = 0,
+    on_bad: OnBad | None = None,
 ) -> list[LocalFeatures]:
     """The local features of each region: at most max_features, in descending order of attention, possibly none.
 
     The points are in pixels of the whole image. Boxes are resized by the same factor as their whole image.
     min_attention: the value that a feature must exceed, see `calibrate_attention`.
     On a CPU the bytes do not depend on cores, loading processes, batches, or on which images are extracted together.
-    Raises PipelineError: an unreadable image, attention or codes that are not finite.
+    on_bad: called with the position and the reason of an image that cannot be read, which has no features.
+    Raises PipelineError: an unreadable image without `on_bad`, attention or codes that are not finite.
     """
-    features: list[LocalFeatures | None] = [None] * len(regions)
-    for row, cells in _extract_cells(extractor, regions, workers):
+    features = [NO_FEATURES] * len(regions)
+    for row, cells in _extract_cells(extractor, regions, workers, on_bad):
         features[row] = select_features(cells, min_attention, extractor.settings.max_features)
-    return [found for found in features if found is not None]
+    return features
 
 
-def calibrate_attention(extractor: LocalExtractor, regions: Sequence[ImageRegion], workers: int = 0) -> float:
+def calibrate_attention(
+    extractor: LocalExtractor, regions: Sequence[ImageRegion], workers: int = 0, on_bad: OnBad | None = None
+) -> float:
     """The `attention_quantile` of the attention of all cells of these images; 0 without images.
 
     The range of attention differs between networks by factors of hundreds: a threshold is only valid for the network
-    that it was calibrated with.
+    that it was calibrated with. on_bad: as for `extract_local`.
     """
     unsuppressed = extractor.settings.model_copy(update={"suppression_cells": 0})
-    cells = _extract_cells(replace(extractor, settings=unsuppressed), regions, workers)
+    cells = _extract_cells(replace(extractor, settings=unsuppressed), regions, workers, on_bad)
     attention = [found.attention for _, found in cells]
     return float(np.quantile(np.concatenate(attention), unsuppressed.attention_quantile)) if attention else 0.0
 
@@ -182,7 +202,7 @@ def _list_regions(split: Split) -> list[ImageRegion]:
 
 
 def _extract_cells(
-    extractor: LocalExtractor, regions: Sequence[ImageRegion], workers: int
+    extractor: LocalExtractor, regions: Sequence[ImageRegion], workers: int, on_bad: OnBad | None
 ) -> Iterator[tuple[int, LocalFeatures]]:
     """(row, all cells of all scales) of every region: on a CPU one image per thread, elsewhere in batches."""
     settings, device = extractor.settings, extractor.device
@@ -190,7 +210,8 @@ def _extract_cells(
     has_boxes = any(region.box for region in regions)
     boxes = [region.box or (0.0, 0.0, *region.size) for region in regions] if has_boxes else None
     plan = group_by_size([fit_size(region, settings.max_side_px) for region in regions], settings.batch_size)
-    batches = load_batches([region.path for region in regions], plan, workers=workers, boxes=boxes)
+    loaded = load_batches([region.path for region in regions], plan, workers=workers, boxes=boxes, on_bad=on_bad)
+    batches = (batch for batch in loaded if len(batch.rows))
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         if pool is None:
             for batch in batches:

@@ -54,6 +54,11 @@ def report_shards(task: TaskContext, bar: tqdm) -> OnShard:
     return on_shard
 
 
+def shard_path(scratch: Path, start: int, stop: int) -> Path:
+    """The file of the shard that holds these rows."""
+    return scratch / f"{start:09d}-{stop:09d}.npz"
+
+
 def write_in_shards(
     folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard = lambda count: None
 ) -> None:
@@ -91,7 +96,7 @@ def _make_shards(scratch: Path, rows: int, shard_rows: int, make: Make, on_shard
     """Every shard, in order; those that are not in `scratch` yet are made."""
     scratch.mkdir(parents=True, exist_ok=True)
     bounds = [(start, min(start + shard_rows, rows)) for start in range(0, max(rows, 1), shard_rows)]
-    shards = [Shard(scratch / f"{start:09d}-{stop:09d}.npz", start, stop) for start, stop in bounds]
+    shards = [Shard(shard_path(scratch, start, stop), start, stop) for start, stop in bounds]
     for path, start, stop in shards:
         if not path.exists():
             arrays = make(start, stop)

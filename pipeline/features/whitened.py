@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pipeline.arrays import Vectors
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_sharded
 from pipeline.features.whitening import Whitening, fit_whitening
+from pipeline.images.rejection import REJECTED, combine_rejected
 from pipeline.settings import SearchSettings
 from pipeline.task_context import TaskContext
 
@@ -34,12 +36,21 @@ def write_whitening(folder: Path, train: Vectors, settings: SearchSettings) -> W
     return whitening
 
 
-def write_whitened(task: TaskContext, whitening: Path, descriptors: Vectors) -> None:
-    """Write descriptors.npy, (N, dims) float32: whitened by what `write_whitening` wrote to a folder."""
+def write_whitened(task: TaskContext, whitening: Path, descriptors: Vectors, sources: Sequence[Path]) -> None:
+    """Write descriptors.npy, (N, dims) float32: whitened by what `write_whitening` wrote to a folder.
+
+    sources: the artifacts that the descriptors come from. The images that one of them left out have zeros, and are
+    listed in rejected.csv.
+    """
+    rejected = combine_rejected(sources)
+    missing = rejected["row"].to_numpy()
+    rejected.to_csv(task.folder / REJECTED, index=False, lineterminator="\n")
     mean, projection, explained = (np.load(whitening / f"{name}.npy") for name in Whitening._fields)
     fitted = Whitening(mean, projection, float(explained))
 
     def make(start: int, stop: int) -> Arrays:
-        return {"descriptors": fitted.apply(descriptors[start:stop])}
+        whitened = fitted.apply(descriptors[start:stop])
+        whitened[missing[(missing >= start) & (missing < stop)] - start] = 0.0
+        return {"descriptors": whitened}
 
     write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")

@@ -6,7 +6,7 @@ distorted (Yokoo et al. 2020; worth 20 points of mAP compared with squares of on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,7 @@ TEMPLATES: dict[str, list[Size]] = {
     "L": [(800, 608), (800, 800), (608, 800)],
     "L2": [(800, 544), (800, 608), (800, 800), (608, 800), (544, 800)],
 }
+OnBad = Callable[[int, str], None]  # row, reason
 STRIDE = 32  # of the deepest feature map: an image whose sides are not multiples of it would lose its edge
 
 
@@ -48,10 +49,14 @@ class PlannedBatch(NamedTuple):
 
 
 class LoadedBatch(NamedTuple):
-    """images (B, 3, H, W) uint8 RGB, channels last in memory; rows (B,) int64, their rows in the split's table."""
+    """images (B, 3, H, W) uint8 RGB, channels last in memory; rows (B,) int64, their rows in the split's table.
+
+    bad: (row, reason) of the images of the planned batch that cannot be decoded, which the batch lacks.
+    """
 
     images: Tensor
     rows: Tensor
+    bad: tuple[tuple[int, str], ...] = ()
 
 
 def template_sizes(template: str | Sequence[Size]) -> list[Size]:
@@ -142,12 +147,15 @@ def load_batches(
     augmenter: Augmenter | None = None,
     workers: int = 0,
     boxes: Sequence[Box] | None = None,
+    on_bad: OnBad | None = None,
 ) -> Iterator[LoadedBatch]:
     """The planned batches, loaded, in the order of the plan, whatever the number of loading processes.
 
     boxes: the region of each image to load, in its pixels; None = whole images. Each batch is loaded by one process,
-    without collation, and the plan travels with the request, so that one set of processes serves all epochs. Raises
-    PipelineError that names a file that cannot be decoded (exit code 3), or says why a loading process ended.
+    without collation, and the plan travels with the request, so that one set of processes serves all epochs.
+    on_bad: called with the row and the reason of each image that cannot be decoded; its batch lacks the image and may
+    be empty. Without it such an image raises PipelineError (exit code 3) that names the file. Raises
+    PipelineError that says why a loading process ended.
     """
     loader = DataLoader(
         _Photographs(paths, augmenter, boxes),
@@ -160,39 +168,43 @@ def load_batches(
     )
     with explaining_shortages(LOADERS):
         for batch in loader:
-            if isinstance(batch, PipelineError):
+            if isinstance(batch, PipelineError):  # a shortage in a loading process
                 raise batch
+            for row, reason in batch.bad:
+                if on_bad is None:
+                    raise PipelineError(f"a photograph cannot be read: {reason}", paths[row], "restore the file", 3)
+                on_bad(row, reason)
             yield batch
 
 
 @dataclass(frozen=True)
 class _Photographs(Dataset):
-    """Indexed by a PlannedBatch. Errors are returned as values: torch would lose the type of a raised one."""
+    """Indexed by a PlannedBatch. Unreadable images are returned as values: an error would end the loading process."""
 
     paths: Sequence[Path]
     augmenter: Augmenter | None
     boxes: Sequence[Box] | None = None
 
     def __getitem__(self, planned: PlannedBatch) -> LoadedBatch | PipelineError:
-        try:
-            images = np.stack([self._load(int(row), planned) for row in planned.rows])
-        except PipelineError as error:
-            return error
-        rows = planned.rows.astype(np.int64)
-        return _share(LoadedBatch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(rows)))
+        images, rows, bad = [], [], []
+        for row in planned.rows.tolist():
+            try:
+                images.append(self._load(row, planned))
+                rows.append(row)
+            except UndecodableImage as error:
+                bad.append((row, str(error)))
+        width, height = planned.size
+        stacked = np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8)
+        channels_first = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+        return _share(LoadedBatch(channels_first, torch.tensor(rows, dtype=torch.int64), tuple(bad)))
 
     def _load(self, row: int, planned: PlannedBatch) -> np.ndarray:
         path = Path(self.paths[row])
-        try:
-            if self.boxes is None:
-                image = decode_photograph(path, wanted=planned.size)
-            else:
-                image = crop_photograph(decode_photograph(path), self.boxes[row])
-            image = resize_photograph(image, planned.size)
-        except UndecodableImage as error:
-            what = f"a photograph that was readable no longer is: {error}"
-            hint = "restore the file, or prepare the data again, which lists it as rejected"
-            raise PipelineError(what, path, hint, exit_code=3) from None
+        if self.boxes is None:
+            image = decode_photograph(path, wanted=planned.size)
+        else:
+            image = crop_photograph(decode_photograph(path), self.boxes[row])
+        image = resize_photograph(image, planned.size)
         if self.augmenter is None or planned.epoch is None:
             return image
         return self.augmenter(image, planned.epoch, row)
@@ -212,7 +224,7 @@ def _share(batch: LoadedBatch) -> LoadedBatch | PipelineError:
         return batch
     try:
         with explaining_shortages(LOADERS):
-            for tensor in batch:
+            for tensor in (batch.images, batch.rows):
                 tensor.share_memory_()
     except PipelineError as error:
         return error

@@ -57,10 +57,31 @@ class Header:
 def read_header(path: Path) -> Size:
     """(width, height) of an image as displayed, read from only its header; about 0.1 ms.
 
-    The pixel data are not checked: a truncated file still has a good header. No memory is allocated for pixels, so that
-    the caller can refuse a huge image by its size. Raises UndecodableImage.
+    The pixel data are not checked: a truncated file still has a good header (see file_ends.py). No memory is allocated
+    for pixels, so that the caller can refuse a huge image by its size. Raises UndecodableImage.
     """
-    return _parse_header(_read_bytes(path)).upright_size
+    return parse_header(_read_bytes(path)).upright_size
+
+
+def parse_header(data: bytes) -> Header:
+    """Format, size and orientation of the image in these bytes, of which the first may suffice; decodes no pixel.
+
+    Raises UndecodableImage.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about large images: the caller sets the limits
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            exif = Image.Image.getexif(image)  # not image.getexif(): for PNG it would decode the pixels
+            orientation = exif.get(ORIENTATION_TAG, 1)
+    except Image.DecompressionBombError:
+        raise UndecodableImage("its header states more than 178 million pixels") from None
+    except Image.UnidentifiedImageError:
+        raise UndecodableImage(f"not an image in any of the formats {', '.join(FORMATS)}") from None
+    except Exception as error:  # a damaged header fails in many ways inside Pillow's parsers
+        raise UndecodableImage(f"damaged header: {error}") from None
+    known = isinstance(orientation, int) and 1 <= orientation <= 8
+    return Header(str(image.format), image.size, orientation if known else 1)
 
 
 def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = False) -> np.ndarray:
@@ -72,7 +93,7 @@ def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = Fal
     Raises UndecodableImage, with the reason.
     """
     data = _read_bytes(path)
-    header = _parse_header(data)
+    header = parse_header(data)
     if strict:
         _refuse_damage(data, header)
     if header.format in JPEGS:
@@ -93,43 +114,36 @@ def resize_photograph(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def crop_photograph(image: np.ndarray, box: Box) -> np.ndarray:
-    """The region of the image inside the box, including every pixel that the box touches."""
+    """The region of the image inside the box, including every pixel that the box touches.
+
+    Raises UndecodableImage when there is none: the file was replaced by a smaller image since its box was checked.
+    """
     left, top = (max(int(side), 0) for side in box[:2])
     right, bottom = (math.ceil(side) for side in box[2:])
-    return np.ascontiguousarray(image[top:bottom, left:right])
+    region = np.ascontiguousarray(image[top:bottom, left:right])
+    if not region.size:
+        raise UndecodableImage(f"{image.shape[1]} x {image.shape[0]} px: smaller than its box")
+    return region
+
+
+def explain_os_error(error: OSError, path: Path) -> str:
+    """Why the file cannot be read, without its path."""
+    if isinstance(error, IsADirectoryError):
+        return "is a directory"
+    if isinstance(error, FileNotFoundError):
+        return "a broken link" if path.is_symlink() else "no such file"
+    return f"cannot be read: {error.strerror or error}"
 
 
 def _read_bytes(path: Path) -> bytes:
     """The content of the file. OpenCV is not asked to read it: it fails on some non-ASCII paths without a reason."""
     try:
         data = path.read_bytes()
-    except IsADirectoryError:
-        raise UndecodableImage("is a directory") from None
-    except FileNotFoundError:
-        raise UndecodableImage("a broken link" if path.is_symlink() else "no such file") from None
     except OSError as error:
-        raise UndecodableImage(f"cannot be read: {error.strerror or error}") from None
+        raise UndecodableImage(explain_os_error(error, path)) from None
     if not data:
         raise UndecodableImage("the file is empty")
     return data
-
-
-def _parse_header(data: bytes) -> Header:
-    """Format, size and orientation. Pillow does not decode any pixel for these."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about large images: the caller sets the limits
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            exif = Image.Image.getexif(image)  # not image.getexif(): for PNG it would decode the pixels
-            orientation = exif.get(ORIENTATION_TAG, 1)
-    except Image.DecompressionBombError:
-        raise UndecodableImage("its header states more than 178 million pixels") from None
-    except Image.UnidentifiedImageError:
-        raise UndecodableImage(f"not an image in any of the formats {', '.join(FORMATS)}") from None
-    except Exception as error:  # a damaged header fails in many ways inside Pillow's parsers
-        raise UndecodableImage(f"damaged header: {error}") from None
-    known = isinstance(orientation, int) and 1 <= orientation <= 8
-    return Header(str(image.format), image.size, orientation if known else 1)
 
 
 def _reduction(size: Size, wanted: Size | None) -> int:

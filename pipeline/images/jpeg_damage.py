@@ -16,18 +16,24 @@ DAMAGE_WARNINGS = ("Corrupt JPEG data", "Premature end")  # libjpeg's; its other
 
 def find_jpeg_damage(data: bytes) -> str | None:
     """Why the pixel data of a JPEG file cannot be trusted, or None. Decodes the image once, in grayscale."""
-    scan = _scan_start(data)
-    if scan is None:
-        return "no image data after the header"
+    missing, scan = find_missing_end(data), find_scan_start(data)
+    if missing or scan is None:
+        return missing
     end = data.find(END_OF_IMAGE, scan)
-    if end < 0:
-        return "truncated: the end-of-image marker is missing"
     if EXAMPLE_TABLE in data[:scan] and ZERO_RUN in data[scan:end]:
         return f"a run of zeros in the compressed pixels, {data.find(ZERO_RUN, scan):,} bytes from the start"
     return _decoder_warning(data)
 
 
-def _scan_start(data: bytes) -> int | None:
+def find_missing_end(data: bytes) -> str | None:
+    """Why the scans of a JPEG file are not whole, judged by the marker that ends them, or None. Decodes nothing."""
+    scan = find_scan_start(data)
+    if scan is None:
+        return "no image data after the header"
+    return None if data.find(END_OF_IMAGE, scan) >= 0 else "truncated: the end-of-image marker is missing"
+
+
+def find_scan_start(data: bytes) -> int | None:
     """Where the first scan of the main image begins; None if there is none. Skips thumbnails inside EXIF."""
     position = 2  # after the start-of-image marker
     while position + 4 <= len(data) and data[position] == 0xFF:

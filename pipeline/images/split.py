@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.arrays import Doubles
 from pipeline.competition.dataset import Box
 from pipeline.images.decode import Size
-from pipeline.images.inspection import list_boxes
+from pipeline.images.inspection import Tolerance
+from pipeline.images.split_table import list_boxes
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,19 @@ class Split:
     """The N images of train, index or test.
 
     table: one row per image with id, path, width, height, the box left, top, right, bottom, and in train landmark.
-    root: the data folder.
+    root: the data folder. tolerance: how many of its files may turn out to be unreadable; None = not one.
     """
 
     table: pd.DataFrame
     root: Path
+    tolerance: Tolerance | None = None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def take(self, rows: NDArray[np.integer]) -> Split:
         """The images with these row numbers, in this order."""
-        return Split(self.table.iloc[rows], self.root)
+        return Split(self.table.iloc[rows], self.root, self.tolerance)
 
     @property
     def paths(self) -> list[Path]:

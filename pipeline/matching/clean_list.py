@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.competition.train_clean import read_clean_ids, write_clean_list
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_sharded
 from pipeline.matching.cleaning import count_supporters, keep_images, pick_same_landmark
+from pipeline.matching.gaps import NO_ROWS, Gaps
 from pipeline.matching.knn import search_exact
 from pipeline.settings import CleanSettings
 from pipeline.task_context import TaskContext
@@ -24,16 +26,23 @@ SHARD_ROWS = 16_384  # queries of a shard: the work that a kill can cost
 
 
 def write_candidates(
-    task: TaskContext, descriptors: Vectors, landmarks: AnyIntegers, settings: CleanSettings, device: torch.device
+    task: TaskContext,
+    descriptors: Vectors,
+    landmarks: AnyIntegers,
+    settings: CleanSettings,
+    device: torch.device,
+    missing: AnyIntegers = NO_ROWS,
 ) -> None:
     """Write neighbours.npy, (N, candidates) int32: the nearest train images with the same landmark, -1 = none.
 
     An image is never its own neighbour: it is left out by its row, since an exact copy may rank before it.
+    missing: the rows of images without a descriptor, which have no neighbours and are nobody's.
     """
+    gaps, find = Gaps(missing, missing), partial(search_exact, device=device)
 
     def make(start: int, stop: int) -> Arrays:
         own = np.arange(start, stop)
-        near = search_exact(descriptors[start:stop], descriptors, settings.nearest, exclude=own, device=device)
+        near = gaps.within(start, stop).search(find, descriptors[start:stop], descriptors, settings.nearest, own)
         return {"neighbours": pick_same_landmark(near.rows, own, landmarks, settings.candidates)}
 
     write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")

@@ -26,6 +26,7 @@ from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import LoadedBatch, load_batches
+from pipeline.images.rejection import Rejections
 from pipeline.network.batch_plan import BatchPlan
 from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
 from pipeline.network.delg import local_loss
@@ -36,6 +37,7 @@ from pipeline.seeds import derive_seed, seeded
 from pipeline.settings import ModelSettings, PhaseSettings
 from pipeline.task_context import TaskContext
 
+SMALLEST_BATCH = 2  # images: BatchNorm cannot be trained on one
 STATE, HISTORY = "state.pt", "history.csv"
 OnStep = Callable[[int, int, float, float], None]  # step, steps, loss, learning rate
 COLUMNS = [
@@ -78,8 +80,9 @@ def train(
     task.scratch gets history.csv, and state.pt, from which a call with the same arguments resumes after a kill; once
     the network is saved, state.pt can be deleted. When the task should stop, the state is saved and KeyboardInterrupt
     raised.
-    Raises PipelineError: fewer than two images, a loss or weights that are not finite, an unreadable image, the state
-    of another training.
+    Batches are trained without images that cannot be read, which task.folder gets rejected.csv for.
+    Raises PipelineError: fewer than two images, a loss or weights that are not finite, the state of another training,
+    more unreadable images than the split tolerates (of images that are of no split, one).
     """
     if len(images.paths) < 2:
         raise PipelineError(
@@ -93,8 +96,11 @@ def train(
     )
     if start is not None:
         network.warm_start_from(start)
+    rejections = Rejections(images.split, task.folder) if images.split is not None else None
     with task.training_progress() as on_step:
-        Trainer(network, setup, images, task).run(on_step)
+        Trainer(network, setup, images, task, rejections).run(on_step)
+    if rejections is not None:
+        rejections.write(task)
     return network.cpu().eval()
 
 
@@ -110,9 +116,17 @@ def train_and_save(
 class Trainer:
     """One phase of training and its state on disk."""
 
-    def __init__(self, network: LandmarkNetwork, setup: TrainingSetup, images: TrainingSet, task: TaskContext):
+    def __init__(
+        self,
+        network: LandmarkNetwork,
+        setup: TrainingSetup,
+        images: TrainingSet,
+        task: TaskContext,
+        rejections: Rejections | None = None,
+    ):
         self.phase, self.seed, self.device = setup.phase, setup.seed, setup.device
-        self.images, self.task = images, task
+        self.images, self.task, self.rejections = images, task, rejections
+        self.on_bad = rejections.add if rejections is not None else None
         self.identity = _identity(network, setup, images)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frozen = self.phase.backbone_lr_scale == 0.0
@@ -127,7 +141,7 @@ class Trainer:
         self._write_history()
         augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
         planned = self.plan.remaining_batches(self.progress.epoch, self.progress.step)
-        batches = load_batches(self.images.paths, planned, augmenter, self.task.workers)
+        batches = load_batches(self.images.paths, planned, augmenter, self.task.workers, on_bad=self.on_bad)
         while self.progress.epoch < self.phase.epochs_run:
             left = self.plan.epoch_steps[self.progress.epoch] - self.progress.step
             for batch in itertools.islice(batches, left):
@@ -153,6 +167,9 @@ class Trainer:
 
     def _optimise(self, batch: LoadedBatch) -> tuple[float, float]:
         rate = learning_rate(self.phase, self._steps_done(), self.plan.schedule_steps)
+        if batch.bad and len(batch.rows) < SMALLEST_BATCH:  # next to nothing of it can be read: the step is left out
+            self.progress.step += 1
+            return 0.0, rate
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self._set_modes()
@@ -210,6 +227,9 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate, add a row to the history, and save."""
         done = self.progress
+        if not done.seen and self.plan.epoch_steps[done.epoch]:
+            what = f"not one photograph of epoch {done.epoch + 1} could be read"
+            raise PipelineError(what, self.task.scratch, "restore the files", exit_code=3)
         loss, top1 = self._validate()
         means = [value / done.seen for value in (done.loss_sum, done.local_sum, done.correct)]
         rate = self.optimiser.param_groups[0]["lr"]
@@ -221,18 +241,20 @@ class Trainer:
     @torch.no_grad()
     def _validate(self) -> tuple[float | None, float | None]:
         """Loss without margin and top-1 accuracy over the held-out images; None, None if there are none."""
-        count = len(self.plan.validation_rows)
-        if not count:
+        if not len(self.plan.validation_rows):
             return None, None
         self.network.eval()
-        loss, correct = 0.0, 0
+        loss, correct, count = 0.0, 0, 0
         planned = self.plan.validation_batches(self.progress.epoch)
-        for batch in load_batches(self.images.paths, planned, workers=self.task.workers):
+        for batch in load_batches(self.images.paths, planned, workers=self.task.workers, on_bad=self.on_bad):
+            if not len(batch.rows):
+                continue
             targets = self.classes[batch.rows].to(self.device)
             logits = self.network.head(self._embed(self._forward_backbone(batch)))
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += int((logits.argmax(1) == targets).sum())
-        return loss / count, correct / count
+            count += len(targets)
+        return (loss / count, correct / count) if count else (None, None)
 
     def _steps_done(self) -> int:
         return self.plan.steps_before(self.progress.epoch) + self.progress.step
@@ -247,6 +269,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "progress": asdict(self.progress),
+            "rejected": dict(self.rejections.reasons) if self.rejections is not None else {},
         }
         save_training_state(self.task.scratch / STATE, state)
         self._write_history()
@@ -271,6 +294,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
+        if self.rejections is not None:
+            self.rejections.add_unreadable(state["rejected"])
 
     def _not_finite(self, what: str, batch: LoadedBatch | None) -> PipelineError:
         names = [Path(self.images.paths[row]).stem for row in batch.rows.tolist()] if batch else []

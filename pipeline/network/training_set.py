@@ -14,17 +14,21 @@ from pipeline.images.split import Split
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """N labelled images: their paths, (N,) height / width of the whole images, (N,) landmark ids of any value."""
+    """N labelled images: their paths, (N,) height / width of the whole images, (N,) landmark ids of any value.
+
+    split: where they come from, which says how many of them may turn out to be unreadable; None = not one.
+    """
 
     paths: Sequence[Path]
     aspect_ratios: Doubles
     labels: Labels
+    split: Split | None = None
 
     @classmethod
     def from_split(cls, split: Split) -> TrainingSet:
         """The images of the train split, or of some of its rows."""
         table = split.table
-        return cls(split.paths, (table["height"] / table["width"]).to_numpy(), table["landmark"].to_numpy())
+        return cls(split.paths, (table["height"] / table["width"]).to_numpy(), table["landmark"].to_numpy(), split)
 
 
 def map_classes(labels: Labels) -> tuple[Labels, Integers]:

@@ -44,10 +44,12 @@ def _pick_candidates(task: TaskContext, config: Config) -> None:
     import numpy as np
 
     from pipeline.device import choose_device
+    from pipeline.images.rejection import read_rejected
     from pipeline.matching.clean_list import write_candidates
 
     descriptors = np.load(task.input(layout.CLEAN_GLOBAL) / "descriptors.npy", mmap_mode="r")
-    write_candidates(task, descriptors, read_landmarks(task), config.clean, choose_device(config.runtime.device))
+    device, missing = choose_device(config.runtime.device), read_rejected([task.input(layout.CLEAN_GLOBAL)])
+    write_candidates(task, descriptors, read_landmarks(task), config.clean, device, missing)
 
 
 def _choose_compared(task: TaskContext, config: Config, count: int) -> Mask:

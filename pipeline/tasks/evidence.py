@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, NamedTuple
 
 from pipeline import layout
@@ -16,11 +17,13 @@ from pipeline.ranking.evidence import (
     TrainNeighbours,
     VerifiedPairs,
 )
+from pipeline.ranking.recipe import Search
 from pipeline.task_context import TaskContext
 from pipeline.tasks.inputs import (
     descriptor_references,
     junk_references,
     open_descriptors,
+    read_gaps,
     read_labelled_neighbours,
     read_landmarks,
     read_neighbours,
@@ -89,3 +92,13 @@ def evidence_settings(config: Config, kinds: Collection[type]) -> dict[str, Any]
 def read_evidence(task: TaskContext, config: Config, kinds: Collection[type]) -> Evidence:
     """The evidence of these kinds."""
     return Evidence(*(source.read(task, config) for kind, source in SOURCES.items() if kind in kinds))
+
+
+def open_search(task: TaskContext, config: Config, kinds: Collection[type]) -> Search:
+    """The search for steps that move descriptors: among the images that have one."""
+    from pipeline.device import choose_device
+    from pipeline.matching.gaps import Gaps
+    from pipeline.matching.knn import search_exact
+
+    gaps = read_gaps(task, config, *SIDES) if DescriptorPair in kinds else Gaps()
+    return partial(gaps.search, partial(search_exact, device=choose_device(config.runtime.device)))

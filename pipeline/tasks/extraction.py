@@ -42,7 +42,7 @@ class LocalSelection:
 
 
 def global_task(artifact: str, extraction: Extraction, config: Config) -> Task:
-    """Write descriptors.npy, (N, D) float32, L2-normalised, rows as in stage 01."""
+    """Write descriptors.npy, (N, D) float32, L2-normalised, rows as in stage 01, and rejected.csv."""
     work, extract = partial(_extract_global, extraction=extraction), config.extract
     settings = extract.descriptor_settings | precision_key(config, extract) | device_key(config)
     settings |= batch_key(config, extract, "batch_size", "shard_rows")

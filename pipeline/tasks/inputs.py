@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.competition.metrics import Truth
     from pipeline.features.ensemble import JoinedDescriptors
     from pipeline.images.split import Split
+    from pipeline.matching.gaps import Gaps
     from pipeline.matching.neighbours import Neighbours
     from pipeline.matching.pair_table import PairTable
     from pipeline.ranking.evidence import LabelledNeighbours
@@ -34,10 +35,15 @@ def split_references(split: str) -> tuple[str, str]:
 
 
 def open_split(task: TaskContext, config: Config, split: str) -> Split:
-    """The images of a split and the folder that they lie in."""
+    """The images of a split, the folder that they lie in, and how many of them may turn out to be unreadable."""
+    from pipeline.images.inspection import Tolerance
     from pipeline.images.split import Split
+    from pipeline.images.split_table import count_rejected
 
-    return Split(read_images(task, split), config.data.root)
+    table = read_images(task, split)
+    rejected = count_rejected(table)
+    tolerance = Tolerance(split, len(table) + rejected, rejected, config.data.max_bad_fraction)
+    return Split(table, config.data.root, tolerance)
 
 
 def read_landmarks(task: TaskContext) -> Labels:
@@ -73,6 +79,14 @@ def open_descriptors(task: TaskContext, config: Config, split: str) -> Vectors:
     if config.search.whiten_dims:
         return np.load(task.input(layout.whitened(split)) / "descriptors.npy", mmap_mode="r")
     return open_joined(task, config, split)
+
+
+def read_gaps(task: TaskContext, config: Config, queries: str, base: str) -> Gaps:
+    """The images of two splits that have no descriptor, by any model. Reads what `descriptor_references` lists."""
+    from pipeline.images.rejection import read_rejected
+    from pipeline.matching.gaps import Gaps
+
+    return Gaps(*(read_rejected(map(task.input, descriptor_references(config, side))) for side in (queries, base)))
 
 
 def read_neighbours(task: TaskContext, queries: str, base: str, mapped: bool = False) -> Neighbours:

@@ -32,9 +32,12 @@ def _whiten_task(config: Config, split: str, settings: dict[str, dict[str, float
 
 def _fit(task: TaskContext, config: Config) -> None:
     """Write mean.npy, projection.npy and explained.npy."""
+    from pipeline.features.present_rows import PresentRows
     from pipeline.features.whitened import write_whitening
+    from pipeline.images.rejection import read_rejected
 
-    train = open_joined(task, config, "train")
+    missing = read_rejected(map(task.input, joined_references(config, "train")))
+    train = PresentRows(open_joined(task, config, "train"), missing)
     whitening = write_whitening(task.folder, train, config.search)
     kept, share = whitening.projection.shape[1], whitening.explained
     task.facts |= {"rows": len(train), "dims": kept, "explained": share}
@@ -42,7 +45,8 @@ def _fit(task: TaskContext, config: Config) -> None:
 
 
 def _whiten(task: TaskContext, config: Config, split: str) -> None:
-    """Write descriptors.npy, (N, dims) float32."""
+    """Write descriptors.npy, (N, dims) float32, and rejected.csv."""
     from pipeline.features.whitened import write_whitened
 
-    write_whitened(task, task.input(layout.WHITENING), open_joined(task, config, split))
+    sources = [task.input(reference) for reference in joined_references(config, split)]
+    write_whitened(task, task.input(layout.WHITENING), open_joined(task, config, split), sources)
