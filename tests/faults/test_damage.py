@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -75,8 +76,14 @@ def test_what_only_looks_odd_is_accepted(tmp_path, name):
 
 
 def test_what_is_no_readable_file_has_a_reason_and_blocks_nothing(tmp_path):
+    def give_up(*_):
+        raise TimeoutError("a pipe is waited for")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
     for name, reason in files.write_unreadable(tmp_path).items():
         assert reason in inspect_photograph(tmp_path / name, LIMITS).reason
+    signal.alarm(0)
     assert inspect_photograph(tmp_path / "nowhere.jpg", LIMITS).reason == "no such file"
 
 
