@@ -514,6 +514,18 @@ def test_an_absurd_description_of_a_network_is_refused(tmp_path, network, change
         load_network(tmp_path)
 
 
+def test_a_description_of_more_weights_than_the_file_holds_is_refused_before_they_are_made(tmp_path, network):
+    for file in network.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    about = json.loads((network / DESCRIPTION).read_text()) | {
+        "head": {"kind": "subcenter_arcface", "sub_centres": 10**7}
+    }
+    (tmp_path / DESCRIPTION).unlink()
+    (tmp_path / DESCRIPTION).write_text(json.dumps(about))
+    with pytest.raises(PipelineError, match="a head of 160000000 weights, in a file of"):
+        load_network(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, "{}", "3", '{"format": 3}', "\0", "9" * 5000])
 def test_a_damaged_description_of_a_network_is_refused(tmp_path, text):
     (tmp_path / DESCRIPTION).write_text(text)
