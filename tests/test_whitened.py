@@ -109,13 +109,9 @@ def test_an_empty_split_and_one_of_several_shards_are_whitened_in_their_order(de
     many = np.tile(train, (SHARD_ROWS // len(train) + 1, 1))
     whitening = planted.input("06_build_knn/whitening")
     write_whitened(RecordedTask(tmp_path / "many"), whitening, JoinedDescriptors([many]), [])
-        RecordedTask(tmp_path / "many"), planted.input("06_build_knn/whitening"), JoinedDescriptors([many]), []
-    )
     whitened = np.load(tmp_path / "many" / "descriptors.npy")
     assert len(whitened) == len(many) > SHARD_ROWS and (whitened[-60:] == whitened[:60]).all()
-    write_whitened(
-        RecordedTask(tmp_path / "none"), planted.input("06_build_knn/whitening"), JoinedDescriptors([many[:0]]), []
-    )
+    write_whitened(RecordedTask(tmp_path / "none"), whitening, JoinedDescriptors([many[:0]]), [])
     assert np.load(tmp_path / "none" / "descriptors.npy").shape == (0, 3)
 
 
