@@ -127,7 +127,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest(**value)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PipelineError(f"the manifest cannot be read: {error}", path, f"delete {folder} and run again") from error
 
 

@@ -118,7 +118,7 @@ def _hash_ends(path: Path) -> str:
 def _try_to(digest: Callable[[Path], str], path: Path) -> str:
     """The digest of a file; "unreadable" for what the inspection of the photographs will reject by name."""
     try:
-        return digest(path)
+        return digest(path) if path.is_file() else "unreadable"  # a pipe would be waited for
     except OSError:
         return "unreadable"
 
