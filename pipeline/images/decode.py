@@ -100,6 +100,8 @@ def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = Fal
         flags = REDUCED.get(_reduction(header.upright_size, wanted), cv2.IMREAD_COLOR)
     else:
         flags = cv2.IMREAD_UNCHANGED  # the other formats may hold an alpha channel
+    if header.format == "PNG":
+        _refuse_long_chunks(data)
     pixels = _decode_pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     return np.ascontiguousarray(_rotate_upright(_as_rgb(pixels), header.orientation))
 
@@ -151,6 +153,16 @@ def _reduction(size: Size, wanted: Size | None) -> int:
     if wanted is None:
         return 1
     return max(n for n in (1, 2, 4, 8) if n == 1 or (size[0] >= n * wanted[0] and size[1] >= n * wanted[1]))
+
+
+def _refuse_long_chunks(data: bytes) -> None:
+    """Raise UndecodableImage for a PNG with a chunk longer than the file: OpenCV allocates what the length says."""
+    at = 8  # after the signature
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")  # length, type, content, checksum
+        if end > len(data):
+            raise UndecodableImage("a chunk of the PNG is longer than the file")
+        at = end
 
 
 def _decode_pixels(data: bytes, flags: int) -> np.ndarray:

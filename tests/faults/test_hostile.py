@@ -322,6 +322,16 @@ def test_a_png_whose_pixels_expand_beyond_its_header_is_read_no_further(tmp_path
     assert (found.width, found.height) == (16, 16) or found.reason
 
 
+def test_a_png_chunk_longer_than_its_file_is_refused_before_memory_is_taken_for_it(tmp_path):
+    """A length of 0xF0000000 in a file of 70 bytes once made OpenCV allocate 3.8 GB."""
+    honest = make_png(16, 16, zlib.compress(bytes(272)))
+    at = honest.index(b"IDAT") - 4
+    (tmp_path / "x.png").write_bytes(honest[:at] + b"\xf0\0\0\0" + honest[at + 4 :])
+    assert "longer than the file" in inspect_photograph(tmp_path / "x.png", LIMITS, decode=True).reason
+    (tmp_path / "y.png").write_bytes(honest)
+    assert inspect_photograph(tmp_path / "y.png", LIMITS, decode=True).reason == ""
+
+
 def test_folders_and_texts_named_like_photographs_are_rejected_with_a_reason(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "text.jpg").write_text("<script>")
