@@ -23,9 +23,8 @@ from pipeline.demo_world.distractor import DISTRACTORS
 from pipeline.demo_world.paint import choose, make_generator
 from pipeline.demo_world.view import NO_LANDMARK, VIEWS, render_image
 from pipeline.processes import start_workers
-from pipeline.settings import NON_LANDMARK, DemoSettings
+from pipeline.settings import NON_LANDMARK, SPLITS, DemoSettings
 
-SPLITS = ("train", "index", "test")
 VIEW_SHARES = {  # of front, right, back, left, inside
     "train": (0.24, 0.19, 0.19, 0.19, 0.19),
     "index": (0.28, 0.18, 0.18, 0.18, 0.18),
