@@ -160,7 +160,7 @@ def test_whitening_of_equal_too_few_and_no_vectors_is_refused_or_empty(tmp_path)
             write_whitening(tmp_path, vectors, SearchSettings(whiten_dims=2))
     write_whitening(tmp_path, np.eye(4), SearchSettings(whiten_dims=2))
     task = RecordedTask(tmp_path / "empty")
-    write_whitened(task, tmp_path, np.zeros((0, 4), np.float32))
+    write_whitened(task, tmp_path, np.zeros((0, 4), np.float32), [])
     assert np.load(tmp_path / "empty" / "descriptors.npy").shape == (0, 2)
     assert Whitening(np.ones(2), np.eye(2), 1.0).apply(np.ones((1, 2))).tolist() == [[0.0, 0.0]]
 
