@@ -158,11 +158,10 @@ def _reduction(size: Size, wanted: Size | None) -> int:
 def _refuse_long_chunks(data: bytes) -> None:
     """Raise UndecodableImage for a PNG with a chunk longer than the file: OpenCV allocates what the length says."""
     at = 8  # after the signature
-    while at + 8 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")  # length, type, content, checksum
-        if end > len(data):
+    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IEND":  # what follows the end is not read
+        at += 12 + int.from_bytes(data[at : at + 4], "big")  # length, type, content, checksum
+        if at > len(data):
             raise UndecodableImage("a chunk of the PNG is longer than the file")
-        at = end
 
 
 def _decode_pixels(data: bytes, flags: int) -> np.ndarray:
