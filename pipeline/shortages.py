@@ -70,7 +70,8 @@ def explain_shortage(error: BaseException, where: Path | str) -> PipelineError |
     reason = (str(chain[-1]) or type(chain[-1]).__name__).splitlines()[0]  # what came first, before its disguises
     if SHARED_MEMORY_WORDS.search(words):
         return _explain_shared_memory(reason)
-    if is_worker_death(error):
+    # A loader that is killed while it hands over a batch ends the connection, and nothing says its number.
+    if is_worker_death(error) or (where == LOADERS and isinstance(chain[-1], EOFError | ConnectionError)):
         return PipelineError(
             f"a worker process died: {reason}", LOADERS,
             f"it probably ran out of memory: lower runtime.workers; {RESUME}",
