@@ -10,13 +10,11 @@ After a kill at any instant the published folder is the old artifact or the new 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -169,24 +167,6 @@ def explain_staleness(folder: Path, key: CacheKey, trust: Trust = Trust()) -> li
 
 
 @contextlib.contextmanager
-def hold_lock(folder: Path, patience_seconds: float = 10.0) -> Iterator[None]:
-    """Be the only writer of `folder`; a second process gets an error that names the first.
-
-    The kernel drops the lock with the process, so none is ever left over. A POSIX record lock, and not the flock of the
-    filelock package: forked loader processes would inherit that one, and hold it after their parent was killed.
-    """
-    path = folder.with_name(f".{folder.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        _wait_for_lock(file, path, folder, patience_seconds)
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()} {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-@contextlib.contextmanager
 def build(folder: Path, key: CacheKey, trust: Trust = Trust()) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield a folder to work in and a dict for facts; publish it as `folder` when the block succeeds.
 
@@ -326,23 +306,6 @@ def _package_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
-
-
-def _wait_for_lock(file: Any, path: Path, folder: Path, patience_seconds: float) -> None:
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            pid, _, host = path.read_text(encoding="utf-8").partition(" ")
-            dead = host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
-            if not dead or time.monotonic() > deadline:  # a process being killed keeps its locks for an instant
-                raise PipelineError(
-                    f"another process is writing here (process {pid or '?'} on {host or '?'})",
-                    folder,
-                    "wait for it to end, or stop it",
-                ) from error
-            time.sleep(0.1)
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,6 @@ from pipeline.artifacts import (
     build,
     explain_staleness,
     find_damage,
-    hold_lock,
     read_manifest,
     recover,
 )
@@ -26,6 +25,7 @@ from pipeline.competition.external_files import ExternalFiles
 from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded, saving_on_stop
 from pipeline.errors import PipelineError
+from pipeline.lock import hold_lock
 from pipeline.processes import available_cores
 from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext

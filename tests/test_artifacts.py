@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import CacheKey, Trust, atomic_file, build, explain_staleness, hold_lock, read_manifest, recover
+from pipeline.artifacts import CacheKey, Trust, atomic_file, build, explain_staleness, read_manifest, recover
 from pipeline.errors import PipelineError
+from pipeline.lock import hold_lock
 
 
 def key(**settings):
@@ -188,7 +189,7 @@ def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, text):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipeline.artifacts import hold_lock
+from pipeline.lock import hold_lock
 with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

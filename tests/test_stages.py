@@ -495,10 +495,10 @@ def test_what_cannot_be_done_exits_with_2_and_says_why(smoke, arguments, expecte
 
 
 def test_one_that_writes_where_another_writes_exits_with_2(smoke, tmp_path):
-    from pipeline.artifacts import hold_lock
+    from pipeline.lock import hold_lock
 
     arguments = [*smoke[0], f"runtime.outputs={tmp_path}"]
-    holder = "import sys,time; from pathlib import Path; from pipeline.artifacts import hold_lock\n"
+    holder = "import sys,time; from pathlib import Path; from pipeline.lock import hold_lock\n"
     holder += "with hold_lock(Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     command = [sys.executable, "-c", holder, str(tmp_path / "smoke" / "01_prepare_data")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)

@@ -145,6 +145,7 @@ class _Array:
         self.shape, self.type, self.column_major, self.data = state[-4:]
 
     def resolve(self, resolver: _Resolver) -> NDArray[Any]:
+        """The array that the pickle describes, its objects resolved as well."""
         order: Literal["C", "F"] = "F" if self.column_major else "C"
         if not isinstance(self.data, list):
             return _array_of_bytes(self.data, self.type, self.shape, order)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from runs import ROOT, arguments_for, artifacts, finish, forking
 
-from pipeline.artifacts import MANIFEST, atomic_file, hold_lock
+from pipeline.artifacts import MANIFEST, atomic_file
 from pipeline.console import log, logging_to
 from pipeline.errors import PipelineError
+from pipeline.lock import hold_lock
 from pipeline.shortages import LOADERS, explain_shortage, explaining_shortages
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[0-9]*.py"))[:11]
