@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,18 @@ def explain_staleness(folder: Path, key: CacheKey, trust: Trust = Trust()) -> li
     if manifest is None:
         return ["not built yet"]
     return compare_keys(manifest.key, key.to_json(), trust.code) or find_damage(folder, manifest, trust.thorough)
+
+
+def differs_only_in(folder: Path, key: CacheKey, inputs: Collection[str], trust: Trust = Trust()) -> bool:
+    """Whether there is an undamaged artifact in `folder`, made from all that this key says but for these inputs."""
+    manifest = read_manifest(folder)
+    if manifest is None or find_damage(folder, manifest, trust.thorough):
+        return False
+    then, now = (
+        value | {"inputs": {name: digest for name, digest in value["inputs"].items() if name not in inputs}}
+        for value in (manifest.key, key.to_json())
+    )
+    return not compare_keys(then, now, trust.code)
 
 
 @contextlib.contextmanager

@@ -75,7 +75,12 @@ class Config(Settings):
     @property
     def local_model(self) -> str:
         """The name of the model whose local features are compared; empty when no model has any."""
-        return self.local.model or next((name for name, model in self.models.items() if model.local), "")
+        return self.local.model or next((name for name, model in self.models.items() if model.has_local), "")
+
+    @property
+    def networks(self) -> dict[str, ModelSettings]:
+        """The models that describe images; the others are descriptors from elsewhere."""
+        return {name: model for name, model in self.models.items() if model.is_network}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -105,8 +110,10 @@ class Config(Settings):
     def _check_local(self) -> Config:
         if self.local.model and self.local.model not in self.models:
             raise ValueError(f"local.model = {self.local.model} is none of the models {', '.join(self.models)}")
-        if self.local.model and not self.models[self.local.model].local:
-            raise ValueError(f"local.model = {self.local.model} has no local features: set local = true in it")
+        if self.local.model and not self.models[self.local.model].has_local:
+            is_network = self.models[self.local.model].is_network
+            hint = "set local = true in it" if is_network else "its descriptors came from elsewhere, name a network"
+            raise ValueError(f"local.model = {self.local.model} has no local features: {hint}")
         users = {
             "the step verify": "index" in self.verified_splits,
             "recognition.max_inliers": self.recognition.max_inliers > 0,
@@ -115,6 +122,10 @@ class Config(Settings):
         }
         asking = next((name for name, asks in users.items() if asks), "")
         if asking and not self.local_model:
+            if not self.networks:
+                off = {"the step verify": "leave the step out", "clean.source = verify": "set clean.source = auto"}
+                instead = off.get(asking, f"set {asking} = 0")
+                raise ValueError(f"{asking} needs a network, and all descriptors come from elsewhere: {instead}")
             raise ValueError(f"{asking} needs local features: set local = true in a model, and train it")
         for split in self.verified_splits:
             asked, known = self.verify.first(split), getattr(self.search, f"{split}_k")
@@ -125,7 +136,7 @@ class Config(Settings):
     @model_validator(mode="after")
     def _check_whitening(self) -> Config:
         asked, known = self.search.whiten_dims, sum(model.dims for model in self.models.values())
-        if asked > known:
+        if asked > known and len(self.networks) == len(self.models):  # of descriptors from elsewhere no setting says D
             raise ValueError(f"search.whiten_dims = {asked} is more than the {known} dims of all models together")
         return self
 
@@ -154,10 +165,29 @@ class Config(Settings):
         asking += ["recognition.max_inliers"] * (self.recognition.max_inliers > 0)
         asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0)
         asking += [f"clean.source = {self.clean.source}"] * (self.clean.source in ("verify", "given"))
-        asking += [f"training models.{name}" for name, model in self.models.items() if model.checkpoint is None]
+        asking += [f"training models.{name}" for name, model in self.models.items() if model.is_trained_here]
         if asking:
             hint = ", or give models.<name>.checkpoint" if asking[0].startswith("training") else ""
             raise ValueError(f"{asking[0]} needs a labelled train set: set data.train_root to one{hint}")
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> Config:
+        external = next((name for name, model in self.models.items() if not model.is_network), "")
+        if external and self.recognition.head_power:
+            raise ValueError(
+                f"recognition.head_power needs the classifier of every model, and models.{external}.descriptors come "
+                "from elsewhere: set recognition.head_power = 0"
+            )
+        if not self.data.photographs and self.networks:
+            raise ValueError(
+                f"data.photographs = false leaves models.{next(iter(self.networks))} nothing to describe: set "
+                "models.<name>.descriptors in its place"
+            )
+        if not self.data.photographs and self.data.source != "gldv2":
+            raise ValueError(
+                f"data.photographs = false needs the tables of data.source = gldv2, not {self.data.source}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_votes(self) -> Config:

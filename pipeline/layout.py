@@ -12,7 +12,7 @@ VERIFY, PREDICT, RERANK = "08_verify_matches", "09_predict_landmarks", "10_reran
 SUBMIT, EVALUATE = "11_write_submissions", "12_evaluate"
 
 # Stage 01
-REJECTED = f"{PREPARE}:rejected.csv"
+REJECTED = f"{PREPARE}:rejected.csv"  # what the inspection refused; see left_out for later work
 LANDMARK_NAMES = f"{PREPARE}:landmarks.csv"
 GIVEN_CLEAN_LIST = f"{PREPARE}:train_clean.csv"
 JUDGEMENTS = f"{PREPARE}:judgements.parquet"  # of a benchmark
@@ -93,6 +93,11 @@ def votes(split: str) -> str:
 def ranking(recipe: str) -> str:
     """The rankings after each step of a recipe."""
     return f"{RERANK}/{recipe}"
+
+
+def left_out(artifact: str) -> str:
+    """The images that the work of an artifact left out because they could not be read."""
+    return f"{artifact}:rejected.csv"
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from pipeline.artifacts import (
     CacheKey,
     Trust,
     build,
+    differs_only_in,
     explain_staleness,
     find_damage,
     read_manifest,
@@ -26,11 +27,12 @@ from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded, saving_on_stop
 from pipeline.errors import PipelineError
 from pipeline.lock import hold_lock
-from pipeline.processes import available_cores
+from pipeline.processes import available_cores, return_freed_memory
 from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
+MOST_WORKERS = 16  # loader processes by default: each holds two batches in shared memory, and 16 feed any one GPU
 DEFAULT_CONFIG = Path("configs/demo.toml")
 
 
@@ -44,6 +46,8 @@ class Task:
     external: what it reads from outside outputs/, by name: a digest, or the path of a file or of a folder of
     photographs, which is then digested. Called when freshness is judged.
     saves_on_stop: it polls `TaskContext.should_stop` and saves its work; Ctrl-C then waits for that.
+    by_row: those of the inputs that say of what each row is made: while all else is unchanged, rows can be taken over.
+    doubt: why its published folder is to be made again although its cache key is right, in words; empty if it is not.
     """
 
     artifact: str
@@ -52,6 +56,8 @@ class Task:
     inputs: tuple[str, ...] = ()
     external: Callable[[], Mapping[str, str | Path]] = dict
     saves_on_stop: bool = False
+    by_row: tuple[str, ...] = ()
+    doubt: Callable[[Path], list[str]] = lambda folder: []
 
 
 @dataclass(frozen=True)
@@ -104,13 +110,17 @@ class Pipeline:
         folder = self._folder(task.artifact)
         recover(folder)
         key = self._cache_key(stage, task)
-        if not force and not explain_staleness(folder, key, self.trust):
+        if not force and not explain_staleness(folder, key, self.trust) and not task.doubt(folder):
             return log.info("%s is fresh", task.artifact)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
         with build(folder, key, self.trust) as (partial, facts), saving_on_stop(task.saves_on_stop) as stop_asked:
             facts |= self._external.facts(task.external())
-            task.run(self._context(task, partial, facts, stop_asked), self.config)
+            context = self._context(task, partial, facts, stop_asked)
+            if task.by_row and not force and differs_only_in(folder, key, task.by_row, self.trust):
+                context.previous = folder
+            task.run(context, self.config)
+        return_freed_memory()
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
 
     def _context(self, task: Task, partial: Path, facts: dict[str, Any], stop_asked: Callable[[], bool]) -> TaskContext:
@@ -119,7 +129,7 @@ class Pipeline:
         return TaskContext(
             folder=partial,
             inputs=inputs,
-            workers=available_cores() if workers < 0 else workers,
+            workers=min(available_cores(), MOST_WORKERS) if workers < 0 else workers,
             stop_asked=stop_asked,
             facts=facts,
             seconds=self._seconds(),
@@ -138,7 +148,7 @@ class Pipeline:
             stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
             folder = self._folder(task.artifact)
             reasons = explain_staleness(folder, self._cache_key(stage, task), self.trust)
-            reasons = self._external.explain(task.external(), read_manifest(folder), reasons)
+            reasons = self._external.explain(task.external(), read_manifest(folder), reasons) or task.doubt(folder)
             self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + reasons
         return self._reasons[task.artifact]
 

@@ -47,21 +47,22 @@ GPU_WORDS = re.compile(r"CUDA out of memory|CUDA error: out of memory")
 
 
 @contextlib.contextmanager
-def explaining_shortages(where: Path | str) -> Iterator[None]:
+def explaining_shortages(where: Path | str, needed_bytes: int | None = None) -> Iterator[None]:
     """Raise PipelineError in place of an error that `explain_shortage` recognises."""
     try:
         yield
     except Exception as error:
-        explained = explain_shortage(error, where)
+        explained = explain_shortage(error, where, needed_bytes)
         if explained is None:
             raise
         raise explained from error
 
 
-def explain_shortage(error: BaseException, where: Path | str) -> PipelineError | None:
+def explain_shortage(error: BaseException, where: Path | str, needed_bytes: int | None = None) -> PipelineError | None:
     """What to do about an error that comes from a shortage of the machine; None for any other error.
 
     where: what was being written, or which work was being done; a file that the error itself names is preferred.
+    needed_bytes: the room on the disk that was asked for, where that is known.
     """
     if isinstance(error, PipelineError):
         return None
@@ -78,9 +79,9 @@ def explain_shortage(error: BaseException, where: Path | str) -> PipelineError |
         )  # fmt: skip
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in FULL:
-            return _explain_full_disk(cause, where)
+            return _explain_full_disk(cause, where, needed_bytes)
     if FULL_WORDS.search(words):
-        return _explain_full_disk(OSError(errno.ENOSPC, f"the file cannot be written ({reason})"), where)
+        return _explain_full_disk(OSError(errno.ENOSPC, f"the file cannot be written ({reason})"), where, needed_bytes)
     return _explain_memory(chain, words, reason, where) or _explain_refusal(error, where)
 
 
@@ -97,12 +98,14 @@ def _explain_shared_memory(reason: str) -> PipelineError:
     )
 
 
-def _explain_full_disk(error: OSError, where: Path | str) -> PipelineError:
+def _explain_full_disk(error: OSError, where: Path | str, needed_bytes: int | None) -> PipelineError:
     if where == LOADERS:
         return _explain_shared_memory(str(error))
     place = Path(error.filename2 or error.filename or where)
     number = error.errno or errno.ENOSPC
-    return PipelineError(f"{error.strerror or error}; {_count_free(place)} are free there", place, FULL[number])
+    needed = f"{needed_bytes:,} bytes are needed and " if needed_bytes is not None else ""
+    what = f"{error.strerror or error}; {needed}{_count_free(place)} are free there"
+    return PipelineError(what, place, FULL[number])
 
 
 def _explain_memory(chain: list[BaseException], words: str, reason: str, where: Path | str) -> PipelineError | None:

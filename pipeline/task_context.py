@@ -22,6 +22,7 @@ class TaskContext:
     folder: what is written there is published when the task succeeds. inputs: the path of every declared input.
     workers: how many processes to work with. stop_asked: whether the user has asked to stop. facts: numbers for the
     manifest. seconds: how long the artifacts of each stage took; no input, since only a table of times reads it.
+    previous: the published artifact, where nothing but its rows may have changed; None = take nothing over.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class TaskContext:
     stop_asked: Callable[[], bool] = lambda: False
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    previous: Path | None = None
 
     @property
     def published(self) -> Path:

@@ -15,3 +15,10 @@ def signals_stay_pytests():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+LONGEST = ("test_stages.py", "test_kills.py", "test_resources.py")  # first, so that no process ends alone with one
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

@@ -58,6 +58,20 @@ def test_the_shapes_that_cameras_make_go_to_the_buckets_of_the_published_thresho
     assert assign_buckets(common, sizes).tolist() == np.digitize(common, bins).tolist()
 
 
+@pytest.mark.parametrize("count", [2, 3, 9, 33, 40])
+def test_with_copies_every_image_keeps_its_size_and_is_augmented_as_in_its_copy(count):
+    ratios = np.exp(np.random.default_rng(count).normal(0, 0.4, count))
+    sizes_of = []
+    for epoch in range(5):
+        plan = plan_training_epoch(ratios, SIZES, 4, 1, epoch, copies=2)
+        rows = np.concatenate([planned.rows for planned in plan])
+        assert sorted(rows.tolist()) == list(range(count))
+        assert all(2 <= len(planned.rows) <= 5 and planned.epoch == epoch % 2 for planned in plan)
+        sizes_of.append({row: planned.size for planned in plan for row in planned.rows.tolist()})
+    assert all(sizes == sizes_of[0] for sizes in sizes_of)
+    assert plan_training_epoch(np.zeros(0), SIZES, 4, 1, 0, copies=2) == []
+
+
 def test_no_images_have_no_buckets_and_no_batches():
     assert len(assign_buckets(np.zeros(0), SIZES)) == 0
     assert plan_training_epoch(np.zeros(0), SIZES, 4, 0, 0) == []

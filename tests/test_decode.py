@@ -1,6 +1,8 @@
 """Images of every format are decoded to upright RGB arrays, or refused with a reason."""
 
+import errno
 import io
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -204,3 +206,36 @@ def test_resizing_to_the_same_size_returns_the_image_itself():
     assert resize_photograph(image, (320, 240)) is image
     assert resize_photograph(image, (64, 96)).shape == (96, 64, 3)
     assert resize_photograph(image, (640, 480)).shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (cv2, "imdecode", MemoryError),
+        (Image.Image, "getexif", MemoryError),
+        (Path, "read_bytes", OSError),
+    ],
+)
+def test_a_photograph_is_not_called_damaged_where_the_machine_ran_short(tmp_path, monkeypatch, owner, name, error):
+    """It would be left out of the run, and with it what it shows."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+
+    def short(*_):
+        raise error(errno.EMFILE, "none left")
+
+    monkeypatch.setattr(owner, name, short)
+    with pytest.raises(error):
+        decode_photograph(tmp_path / "a.png", strict=True)
+
+
+def test_opencv_without_memory_says_nothing_about_the_photograph(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    refusal = cv2.error("Insufficient memory")
+    refusal.code, refusal.err = cv2.Error.StsNoMem, "Failed to allocate 9 bytes"
+
+    def short(*_):
+        raise refusal
+
+    monkeypatch.setattr(cv2, "imdecode", short)
+    with pytest.raises(MemoryError, match="Failed to allocate"):
+        decode_photograph(tmp_path / "a.png")

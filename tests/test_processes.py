@@ -26,6 +26,32 @@ if __name__ == "__main__":
 """
 
 
+KEEPER = """
+import re
+from pathlib import Path
+import numpy as np
+from pipeline.processes import return_freed_memory
+
+def held_mb():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+blocks = [np.ones(8192) for _ in range(4096)]
+before, last = held_mb(), blocks[-1]
+del blocks
+kept = held_mb()
+return_freed_memory()
+print(before - kept, kept - held_mb())
+"""
+
+
+def test_memory_that_a_task_freed_goes_back_to_the_system():
+    keep = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1)}
+    environment = {**os.environ, **keep, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([sys.executable, "-c", KEEPER], env=environment, capture_output=True, text=True, check=True)
+    by_itself, asked = map(int, done.stdout.split())
+    assert by_itself < 50 and asked > 200, done.stdout  # of 256 MB
+
+
 def test_workers_work_in_processes_of_their_own():
     with start_workers(2) as pool:
         assert os.getpid() not in set(pool.map(_pid, range(8)))

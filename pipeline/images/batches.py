@@ -92,7 +92,7 @@ def assign_buckets(aspect_ratios: np.ndarray, sizes: Sequence[Size]) -> np.ndarr
 
 
 def plan_training_epoch(
-    aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size: int, seed: int, epoch: int
+    aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size: int, seed: int, epoch: int, copies: int = 0
 ) -> list[PlannedBatch]:
     """The batches of one epoch, in an order drawn from (seed, epoch): every image once, every batch of one size.
 
@@ -100,9 +100,23 @@ def plan_training_epoch(
     them, which is nothing among millions of images, but a twentieth of a small set.) So at most one batch is not full,
     and a single leftover image joins another batch, because BatchNorm cannot be trained on one image. To resume at step
     n of an epoch, skip the first n batches.
+    copies: if > 0, the images are augmented as in the epoch modulo `copies`, and every image keeps its size in all
+    epochs: leftovers stay in their bucket.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(aspect_ratios))
     buckets = assign_buckets(np.asarray(aspect_ratios)[order], sizes)
+    if copies:
+        batches = _cut_buckets(order, buckets, sizes, batch_size, epoch % copies)
+    else:
+        batches = _fill_buckets(order, buckets, sizes, batch_size, epoch)
+    shuffled = np.random.default_rng((seed, epoch, len(batches))).permutation(len(batches))
+    return [batches[position] for position in shuffled]
+
+
+def _fill_buckets(
+    order: np.ndarray, buckets: np.ndarray, sizes: Sequence[Size], batch_size: int, epoch: int
+) -> list[PlannedBatch]:
+    """Full batches, the leftovers of a bucket before the images of the next."""
     batches: list[PlannedBatch] = []
     leftover = order[:0]
     for bucket, size in enumerate(sizes):
@@ -115,8 +129,24 @@ def plan_training_epoch(
         batches.append(last._replace(rows=np.concatenate([last.rows, leftover])))
     elif len(leftover):
         batches.append(PlannedBatch(leftover, sizes[-1], epoch))
-    shuffled = np.random.default_rng((seed, epoch, len(batches))).permutation(len(batches))
-    return [batches[position] for position in shuffled]
+    return batches
+
+
+def _cut_buckets(
+    order: np.ndarray, buckets: np.ndarray, sizes: Sequence[Size], batch_size: int, copy: int
+) -> list[PlannedBatch]:
+    """Batches of one bucket each, the last of a bucket smaller, or larger by an image that would be alone.
+
+    An image that is the only one of its bucket is in no batch of its own: it goes to the largest bucket.
+    """
+    counts = np.bincount(buckets, minlength=len(sizes))
+    buckets = np.where(counts[buckets] == 1, counts.argmax(), buckets)
+    batches = []
+    for bucket, size in enumerate(sizes):
+        rows = order[buckets == bucket]
+        cuts = [start for start in range(batch_size, len(rows), batch_size) if len(rows) - start > 1]
+        batches += [PlannedBatch(part, size, copy) for part in np.split(rows, cuts) if len(part)]
+    return batches
 
 
 def plan_evaluation(aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size: int) -> list[PlannedBatch]:
@@ -164,6 +194,7 @@ def load_batches(
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),  # without it a copy to a GPU waits for the GPU
         generator=torch.Generator(),  # otherwise making a loader would advance the global generator
     )
     with explaining_shortages(LOADERS):

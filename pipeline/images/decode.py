@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import warnings
@@ -32,6 +33,7 @@ Size = tuple[int, int]  # (width, height) in pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 JPEGS = ("JPEG", "MPO")  # MPO: Pillow's name for a JPEG with further images after the first
 ORIENTATION_TAG = 0x0112  # in EXIF
+SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of the machine: they say nothing about the file
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
@@ -78,6 +80,8 @@ def parse_header(data: bytes) -> Header:
         raise UndecodableImage("its header states more than 178 million pixels") from None
     except Image.UnidentifiedImageError:
         raise UndecodableImage(f"not an image in any of the formats {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged header fails in many ways inside Pillow's parsers
         raise UndecodableImage(f"damaged header: {error}") from None
     known = isinstance(orientation, int) and 1 <= orientation <= 8
@@ -90,7 +94,8 @@ def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = Fal
     wanted: the (width, height) that it will be resized to. A JPEG at least twice as large is then decoded at 1/2, 1/4
     or 1/8 of its size, never below `wanted`, which is several times faster.
     strict: also refuse a file whose pixel data decode although they are damaged (a block of zeros in the middle).
-    Raises UndecodableImage, with the reason.
+    Raises UndecodableImage, with the reason; MemoryError and OSError where the machine ran out of memory or of files,
+    which is no fault of the photograph.
     """
     data = _read_bytes(path)
     header = parse_header(data)
@@ -142,6 +147,8 @@ def _read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         raise UndecodableImage(explain_os_error(error, path)) from None
     if not data:
         raise UndecodableImage("the file is empty")
@@ -169,6 +176,8 @@ def _decode_pixels(data: bytes, flags: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from None
         raise UndecodableImage(f"OpenCV refuses it: {error.err or error}") from None
     if pixels is None:
         raise UndecodableImage("the pixel data are truncated or damaged")
@@ -213,5 +222,7 @@ def _refuse_damage(data: bytes, header: Header) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(io.BytesIO(data), formats=FORMATS).load()  # checks lengths and checksums, which OpenCV may not
+    except MemoryError:
+        raise
     except Exception as error:
         raise UndecodableImage(f"damaged pixel data: {error}") from None

@@ -57,11 +57,7 @@ class Rejections:
 
     def can_be_read(self, position: int) -> bool:
         """Whether the file can be decoded now."""
-        try:
-            decode_photograph(self.split.root / self.split.table["path"].iloc[position])
-        except UndecodableImage:
-            return False
-        return True
+        return _can_be_decoded(self.split.root / self.split.table["path"].iloc[position])
 
     def write(self, task: TaskContext) -> None:
         """Write rejected.csv, with the columns row, id, path, reason; count the images in the task's facts."""
@@ -70,8 +66,6 @@ class Rejections:
         task.facts["rejected"] = {"count": len(table), "first": first}
         if len(table) > NAMED:
             log.warning("%d photographs in all are left out, see %s", len(table), task.published / REJECTED)
-        if len(table):
-            log.warning("once such files are restored, --force with the number of this stage uses them")
 
     def _write_table(self) -> pd.DataFrame:
         positions = sorted(self.reasons)
@@ -92,6 +86,12 @@ class Rejections:
         return too_many_rejected(self.split.tolerance, what, self.listed)
 
 
+def find_restored(folder: Path, root: Path) -> list[str]:
+    """Paths, below `root`, of images that the artifact left out and that can be read now; looks at the first NAMED."""
+    paths = pd.read_csv(folder / REJECTED, dtype=str, keep_default_na=False, nrows=NAMED)["path"]
+    return [path for path in paths if _can_be_decoded(root / path)]
+
+
 def read_rejected(folders: Iterable[Path]) -> Integers:
     """The rows of the images that are left out of any of these artifacts, ascending."""
     return combine_rejected(folders)["row"].to_numpy(np.int64)
@@ -105,3 +105,11 @@ def combine_rejected(folders: Iterable[Path]) -> pd.DataFrame:
     ]  # older ones lack it
     table = pd.concat([pd.DataFrame(columns=COLUMNS, dtype=str), *read]).astype({"row": np.int64})
     return table.drop_duplicates("row").sort_values("row", ignore_index=True)
+
+
+def _can_be_decoded(path: Path) -> bool:
+    try:
+        decode_photograph(path)
+    except UndecodableImage:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,21 @@ class Split:
 
     table: one row per image with id, path, width, height, the box left, top, right, bottom, and in train landmark.
     root: the data folder. tolerance: how many of its files may turn out to be unreadable; None = not one.
+    digests: of the photographs, where rows made of unchanged ones are to be found again.
     """
 
     table: pd.DataFrame
     root: Path
     tolerance: Tolerance | None = None
+    digests: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def take(self, rows: NDArray[np.integer]) -> Split:
         """The images with these row numbers, in this order."""
-        return Split(self.table.iloc[rows], self.root, self.tolerance)
+        digests = None if self.digests is None else [self.digests[row] for row in rows.tolist()]
+        return Split(self.table.iloc[rows], self.root, self.tolerance, digests)
 
     @property
     def paths(self) -> list[Path]:

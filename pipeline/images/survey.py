@@ -113,6 +113,9 @@ def survey_splits(
     """
     limits = Limits(settings.min_side_px, settings.max_side_px, settings.max_pixels)
     surveyor = Surveyor(task, root, splits, settings.max_bad_fraction)
+    if not settings.photographs:
+        log.info("data.photographs = false: no photograph is looked for")
+        return surveyor.divide()
     files = sum(len(split.paths) for split in splits.values())
     surveyor.inspect("headers", partial(inspect_photograph, limits=limits), files >= SMALL_FILES)
     pixels = sum(found.pixels for found in surveyor.found.values())
@@ -132,11 +135,11 @@ def survey_splits(
 
 
 class Surveyor:
-    """Inspects the files of all splits. found: the latest findings of each split."""
+    """Inspects the files of all splits. found: the latest findings of each split, at first files of size 0."""
 
     def __init__(self, task: TaskContext, root: Path, splits: Mapping[str, SplitListing], max_fraction: float):
         self.task, self.root, self.splits, self.max_fraction = task, root, splits, max_fraction
-        self.found: dict[str, Findings] = {}
+        self.found = {name: Findings(np.zeros((len(split.paths), 3), np.int64), {}) for name, split in splits.items()}
 
     def inspect(self, what: str, check: Check, in_parallel: bool) -> None:
         """Run the check over the files of every split. what: names the shards, so that those of two checks differ."""

@@ -54,7 +54,8 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
         _refuse_more_than_the_file_holds(about, folder / WEIGHTS)
         network = _build_network(about)
     except (AttributeError, LookupError, TypeError, ArithmeticError, ValueError, RuntimeError) as error:
-        raise _damaged_description(error, folder / DESCRIPTION) from error
+        damaged = _damaged_description(error, folder / DESCRIPTION)
+        raise explain_shortage(error, folder) or damaged from error  # too little memory is no damage
     load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
     return network.eval()
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -149,10 +150,20 @@ def artifacts(outputs: Path) -> dict[str, str]:
     return digest_artifacts(outputs / "smoke")
 
 
-def finish(folder: Path) -> tuple[Path, Path]:
-    """Make a finished run in `folder`, from a relative path with a space; (its world, its outputs)."""
-    with forking(folder) as forker:
-        arguments = arguments_for(folder / "world", Path("out puts é"))
-        code, text = forker.run(*arguments, "--to", 11, before=f"import os; os.chdir({str(folder)!r})")
-        assert code == 0, text
+def share_finished(factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(world, outputs) of a finished run that all test processes share: nothing of it may be changed.
+
+    Its path has spaces and a letter that is not ASCII, and was given to the run as a relative one.
+    """
+    base = factory.getbasetemp()  # of pytest-xdist's processes each has its own, below one for all
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "with a space é"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "finished").exists():
+            with forking(folder) as forker:
+                arguments = arguments_for(folder / "world", Path("out puts é"))
+                code, text = forker.run(*arguments, "--to", 11, before=f"import os; os.chdir({str(folder)!r})")
+                assert code == 0, text
+            (folder / "finished").touch()
     return folder / "world", folder / "out puts é"

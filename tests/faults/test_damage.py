@@ -20,6 +20,7 @@ from test_stages import run
 from pipeline.competition.dataset import SplitListing
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
+from pipeline.features import global_descriptors, local_features
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.features.global_descriptors import write_descriptors
 from pipeline.features.local_features import LocalExtractor, LocalNetwork, write_local_features, write_threshold
@@ -27,7 +28,7 @@ from pipeline.features.local_store import LocalStore
 from pipeline.features.present_rows import PresentRows
 from pipeline.features.whitening import fit_whitening
 from pipeline.images import survey
-from pipeline.images.batches import PlannedBatch, load_batches
+from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
 from pipeline.images.inspection import Limits, Tolerance, inspect_photograph
 from pipeline.images.rejection import Rejections, read_rejected
 from pipeline.images.split import Split
@@ -336,6 +337,26 @@ def test_a_restored_image_is_used_by_the_run_that_left_it_out_before_it_was_kill
     assert (tmp_path / "run" / "rejected.csv").read_text() == "row,id,path,reason\n"
 
 
+@pytest.mark.parametrize(
+    ("module", "function", "work"),
+    [(global_descriptors, "_embed_batch", describe), (local_features, "_extract_batch", extract)],
+)
+def test_a_batch_of_which_nothing_can_be_read_reaches_no_network(
+    split, tmp_path, network, module, function, work, monkeypatch
+):
+    for path in split.paths[3:6]:  # a whole shard, and so a whole batch
+        path.unlink(missing_ok=True)
+    given, real = [], getattr(module, function)
+
+    def count(subject, images, *rest, **settings):
+        given.append(len(images.images if isinstance(images, LoadedBatch) else images))
+        return real(subject, images, *rest, **settings)
+
+    monkeypatch.setattr(module, function, count)
+    work(RecordedTask(tmp_path / "run"), network, dataclasses.replace(split, tolerance=Tolerance("train", 12, 0, 1.0)))
+    assert given and min(given) > 0 and sum(given) == 7
+
+
 # ---- The search -----------------------------------------------------------------------------------------------------
 
 
@@ -474,6 +495,44 @@ def test_every_stage_that_reads_a_damaged_photograph_lists_it(late):
         assert facts["rejected"]["count"] == 1 and facts["rejected"]["first"][0]["id"] == ids[split]
     assert rejected_rows(outputs, "07_extract_local/cnn/test") == [SPOILT["test"]]
     assert (outputs / "log.txt").read_text().count("is left out: not an image") >= 5
+
+
+def test_the_report_and_the_console_name_what_was_left_out_after_stage_01_too(late, tmp_path, capsys):
+    arguments, outputs, _ = late
+    shutil.copytree(outputs, tmp_path / "mine")
+    assert run(*arguments, f"runtime.outputs={tmp_path}") == 0
+    said = capsys.readouterr().err
+    metrics = json.loads((tmp_path / "mine" / "12_evaluate" / "metrics.json").read_text())
+    page = (tmp_path / "mine" / "12_evaluate" / "report.html").read_text()
+    for split, count in COUNTS.items():
+        assert metrics["left_out"][split] == {"left_out": 1, "files": count, "max_bad_fraction": 0.3}
+        assert f"1 of {count} {split} files" in said and f"1 of {count} {split} files" in page
+        path = pd.read_parquet(outputs / "01_prepare_data" / f"{split}.parquet")["path"][SPOILT[split]]
+        assert f"<td>{path}</td>" in page
+    assert "02_train_base, 03_clean_train_set, 05_extract_global" in page  # of one photograph, the stages in order
+
+
+def test_a_restored_photograph_makes_what_left_it_out_stale_and_is_used(late, tmp_path, capsys):
+    arguments, outputs, _ = late
+    shutil.copytree(load_config(Path(arguments[1])).data.root, tmp_path / "data")
+    mine = [*arguments, f"data.root={tmp_path / 'data'}", f"runtime.outputs={tmp_path}", *PLAIN, *UNTRAINED]
+    path = pd.read_parquet(outputs / "01_prepare_data" / "index.parquet")["path"][SPOILT["index"]]
+    spoilt = (tmp_path / "data" / path).read_bytes()
+    (tmp_path / "data" / path).write_bytes(files.encode(SPOILT["index"] % 4, quality=85))
+    status = (tmp_path / "data" / path).stat()
+    sound = (tmp_path / "data" / path).read_bytes()
+    assert run(*mine, "--to", 4) == 0
+    files.restore(tmp_path / "data" / path, spoilt, status)
+    assert run(*mine, "--from", 5, "--to", 5) == 0
+    assert rejected_rows(tmp_path / "mine", "05_extract_global/cnn/index") == [SPOILT["index"]]
+    files.restore(tmp_path / "data" / path, sound, status)
+    capsys.readouterr()
+    assert run(*mine, "--status", "--only", 5) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["05_extract_global/cnn/index"] == f"stale: {path}, which was left out, can be read now"
+    assert lines["05_extract_global/cnn/test"] == "fresh"
+    assert run(*mine, "--only", 5) == 0
+    assert rejected_rows(tmp_path / "mine", "05_extract_global/cnn/index") == []
 
 
 def test_a_damaged_train_photograph_is_no_candidate_and_in_no_clean_list(late):

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from runs import ROOT, arguments_for, artifacts, finish, forking
+from runs import ROOT, arguments_for, artifacts, forking, share_finished
 
 from benchmarks.kill_storm import children, is_alive
 from pipeline.console import saving_on_stop
@@ -21,7 +21,7 @@ STATE = "smoke/02_train_base/cnn.partial/scratch/state.pt"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """(world, outputs) of a finished run."""
-    return finish(tmp_path_factory.mktemp("finished"))
+    return share_finished(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,38 @@ def test_a_storm_of_kills_ends_with_the_bytes_of_an_undisturbed_run(finished, tm
     done = subprocess.run([*command, "--seed", "3"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 kills" in done.stdout and "0 failures" in done.stdout
+
+
+KILLED_AT = (  # a file of each long stage: what it has after its first shard or step
+    "02_train_base/cnn.partial/scratch/state.pt",
+    "03_clean_train_set/local.partial/scratch/000000000-*.npz",
+    "03_clean_train_set/pairs.partial/scratch/000000000-*.npz",
+    "04_train_final/cnn.partial/scratch/state.pt",
+    "05_extract_global/cnn/train.partial/scratch/000000000-*.npz",
+    "07_extract_local/cnn/index.partial/scratch/000000000-*.npz",
+    "08_verify_matches/test_index.partial/scratch/000000000-*.npz",
+)
+KILL = """
+import fnmatch, os, signal
+replace = os.replace
+def replace_and_die(source, target, **more):
+    replace(source, target, **more)
+    if fnmatch.fnmatch(str(target), {!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace_and_die
+"""
+
+
+def test_a_run_killed_in_every_long_stage_ends_with_the_same_bytes(finished, forker, tmp_path):
+    world, outputs = finished
+    arguments = [*arguments_for(world, tmp_path), "--to", 11]
+    for appears in KILLED_AT:
+        code, text = forker.run(*arguments, before=KILL.format(f"*/{appears}"))
+        assert code == -signal.SIGKILL, text
+        assert any((tmp_path / "smoke").glob(appears)), appears
+    code, text = forker.run(*arguments)
+    assert code == 0 and artifacts(tmp_path) == artifacts(outputs), text
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".partial", ".old", ".part"))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
-from runs import ROOT, arguments_for, artifacts, finish, forking
+from runs import ROOT, arguments_for, artifacts, forking, share_finished
 
 from pipeline.artifacts import MANIFEST, atomic_file
 from pipeline.console import log, logging_to
@@ -22,7 +22,7 @@ RESUME = "the same command resumes"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """(world, outputs) of a finished run, from a relative path with a space and a letter that is not ASCII."""
-    return finish(tmp_path_factory.mktemp("with a space é"))
+    return share_finished(tmp_path_factory)
 
 
 @pytest.fixture
@@ -126,6 +126,8 @@ os._exit(run_guarded(work))
     assert code == 2 and "bytes are free there" in text and f"where: {disk}" in text, text
     if "atomic_file" in WRITERS[name] or name in ("state.pt", "mapped.npy"):
         assert f"where: {disk / name}\n" in text
+    if name == "mapped.npy":  # its size is known before it is written
+        assert "480,128 bytes are needed and " in text
     for path in forker.seen(disk).iterdir():
         assert path.name in ("filler", "table.parquet", "array.npy", "mapped.npy"), path
         path.unlink()
@@ -234,6 +236,18 @@ def test_too_little_memory_to_read_a_checkpoint_is_not_taken_for_a_damaged_one(t
     for read in (load_training_state, read_weights):
         with pytest.raises(PipelineError, match="not enough memory"):
             read(tmp_path / "a.pth")
+
+
+def test_too_little_memory_to_build_a_network_is_not_taken_for_a_damaged_description(finished, monkeypatch):
+    """The advice for a damaged description is to train again."""
+    from pipeline.network import checkpoint
+
+    def short(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(checkpoint, "Backbone", short)
+    with pytest.raises(PipelineError, match="not enough memory"):
+        checkpoint.load_network(finished[1] / "smoke" / "04_train_final" / "cnn")
 
 
 def test_an_atomic_file_names_itself_and_not_what_was_copied_to_it(tmp_path):
