@@ -49,6 +49,7 @@ class DataSettings(Settings):
 
     source: Literal["gldv2", "folders", "demo", "revisited", "holidays"] = "gldv2"  # data/README.md has the forms
     root: Path = Path("data/gldv2")  # the folder of the data set
+    photographs: bool = True  # false: only the tables are there, and all descriptors come from elsewhere
     layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto: by the first ids
     max_bad_fraction: Fraction = 0.01  # share of a split's files that may be rejected before stage 01 stops
     strict_decode: Literal["auto"] | bool = "auto"  # decode every pixel in stage 01; auto: below 4,000 million pixels
@@ -84,6 +85,7 @@ class DataSettings(Settings):
         elsewhere = {"root", "retrieval_solution", "recognition_solution"}
         own = {"ground_truth", "train_root", "distractors"} if not self.is_benchmark else set()
         unset = {"follow_links"} if not self.follow_links else set()
+        unset |= {"photographs"} if self.photographs else set()
         return self.model_dump(mode="json", exclude=elsewhere | own | unset)
 
 
@@ -132,16 +134,21 @@ class PhaseSettings(Settings):
     large_epochs: Count = 0  # last epochs at large_template, with the backbone's BatchNorm frozen
     large_template: Template = "SM2"  # buckets of the large epochs
     augment: Annotated[str, one_of(AUGMENTATIONS)] = "soft"  # preset of random changes to train images
+    augment_copies: Count = 0  # changed copies of each image, which the epochs take in turn; 0 = another every epoch
     freeze_batchnorm: bool = False  # of the backbone, statistics and weights
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05  # share of the phase's train images held out
     checkpoint_steps: Positive = 500  # optimiser steps between two saved training states
-    precision: Precision = "auto"  # of the backbone; auto: bfloat16 where the hardware multiplies it
+    precision: Precision = (
+        "auto"  # of the backbone; auto: bfloat16 where the hardware multiplies it; float32 for what a CPU trains
+    )
 
     @model_validator(mode="after")
     def _check(self) -> PhaseSettings:
         for name in ("large_epochs", "stop_after"):
             if getattr(self, name) > self.epochs:
                 raise ValueError(f"{name} = {getattr(self, name)} of {self.epochs} epochs")
+        if self.augment_copies and self.large_epochs:
+            raise ValueError("augment_copies keeps the size of every image: it excludes large_epochs")
         if self.min_margin is not None and not HEADS[self.head].margin:
             with_margin = ", ".join(name for name, traits in HEADS.items() if traits.margin)
             raise ValueError(f"min_margin needs a head with a margin: {with_margin}; {self.head} has none")
@@ -169,9 +176,33 @@ class ModelSettings(Settings):
     dims: Annotated[int, Field(ge=2)] = 512  # of the descriptor
     local: bool = True  # whether DELG's branch for local features is trained too
     checkpoint: Path | None = None  # folder of a trained network to use instead of training
+    # folder of descriptors that other code made, in place of a network (docs/howto.md)
+    descriptors: Path | None = None
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its descriptors in the ensemble; counts squared in the cosine
     base: PhaseSettings = PhaseSettings()  # phase 1, on the noisy train set
     final: PhaseSettings = PhaseSettings()  # phase 2, on the clean train set
+
+    @model_validator(mode="after")
+    def _check_descriptors(self) -> ModelSettings:
+        unused = sorted(self.model_fields_set - {"descriptors", "weight"})
+        if self.descriptors is not None and unused:
+            raise ValueError(f"descriptors stand in place of a network: leave out {', '.join(unused)}")
+        return self
+
+    @property
+    def is_network(self) -> bool:
+        """Whether this model describes images; else its descriptors came from elsewhere."""
+        return self.descriptors is None
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether this run trains the network."""
+        return self.is_network and self.checkpoint is None
+
+    @property
+    def has_local(self) -> bool:
+        """Whether this model is a network with local features."""
+        return self.is_network and self.local
 
     @property
     def architecture_settings(self) -> dict[str, Any]:
@@ -326,5 +357,5 @@ class RuntimeSettings(Settings):
     """How the work is done. On a CPU no answer depends on it; a GPU changes the last bits of descriptors."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1 …
-    workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one per core
+    workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one per core, at most 16
     outputs: Path = Path("outputs")  # folder of all runs

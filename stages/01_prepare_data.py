@@ -61,7 +61,8 @@ def prepare(task: TaskContext, config: Config) -> None:
     tables = survey_splits(task, root, dataset.splits, config.data)
     for name, (good, bad) in tables.items():
         good.to_parquet(task.folder / f"{name}.parquet", index=False)
-        write_photograph_digests(task.folder / f"{name}.sha256", root, good)
+        if config.data.photographs:
+            write_photograph_digests(task.folder / f"{name}.sha256", root, good)
         task.facts[name] = {"photographs": len(good), "rejected": len(bad)}
         log.info("%s: %d photographs, %d rejected", name, len(good), len(bad))
     train = tables["train"][0]

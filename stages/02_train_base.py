@@ -11,12 +11,12 @@ from pipeline.config import Config
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import training_key
-from pipeline.tasks.inputs import open_split, split_references
+from pipeline.tasks.inputs import explain_restored, open_split, split_references
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact per model."""
-    return [training_task(config, name) for name in config.models]
+    """One artifact per network."""
+    return [training_task(config, name) for name in config.networks]
 
 
 def training_task(config: Config, name: str) -> Task:
@@ -25,10 +25,11 @@ def training_task(config: Config, name: str) -> Task:
     if model.checkpoint is not None:
         digests = partial(digest_files, *(model.checkpoint / file for file in layout.NETWORK_FILES))
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (), digests)
-    settings = training_key(config, model, "base", {"final", "weight", "checkpoint"})
+    settings = training_key(config, model, "base", {"final", "weight", "checkpoint", "descriptors"})
     weights = partial(digest_files, model.weights_file) if model.weights_file else dict
     work = partial(train_base, name=name)
-    return Task(artifact, work, settings, split_references("train"), weights, saves_on_stop=True)
+    doubt = partial(explain_restored, config=config)
+    return Task(artifact, work, settings, split_references("train"), weights, saves_on_stop=True, doubt=doubt)
 
 
 def copy(task: TaskContext, config: Config, name: str) -> None:
@@ -51,7 +52,7 @@ def train_base(task: TaskContext, config: Config, name: str) -> None:
     train_and_save(task, setup, TrainingSet.from_split(open_split(task, config, "train")))
 
 
-STAGE = Stage(layout.TRAIN_BASE, version=2, tasks=tasks)
+STAGE = Stage(layout.TRAIN_BASE, version=3, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

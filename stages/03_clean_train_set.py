@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 
 from pipeline import layout
-from pipeline.competition.train_clean import has_clean_list
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
-from pipeline.tasks.cleaning import support_tasks
+from pipeline.tasks.cleaning import choose_source, support_tasks
 from pipeline.tasks.inputs import read_images
 
 TRAIN = layout.images("train")
@@ -23,16 +22,6 @@ def tasks(config: Config) -> list[Task]:
         return [Task(layout.CLEAN_LIST, copy_list, {"source": source}, (layout.GIVEN_CLEAN_LIST, TRAIN))]
     settings = {"source": source} | config.clean.kept_settings
     return [*support_tasks(config), Task(layout.CLEAN_LIST, write_list, settings, (layout.CLEAN_PAIRS, TRAIN))]
-
-
-def choose_source(config: Config) -> str:
-    """Where the clean list comes from: "given", "verify" or "none"."""
-    if config.clean.source != "auto":
-        return config.clean.source
-    if config.data.clean_root is not None and has_clean_list(config.data.clean_root, config.data.source):
-        return "given"
-    trains = any(model.checkpoint is None for model in config.models.values())  # else no training reads the list
-    return "verify" if trains and config.local_model else "none"
 
 
 def write_list(task: TaskContext, config: Config) -> None:
@@ -54,7 +43,7 @@ def copy_list(task: TaskContext, config: Config) -> None:
     task.facts |= copy_clean_list(task.folder, given, read_images(task, "train"), source)
 
 
-STAGE = Stage(layout.CLEAN, version=1, tasks=tasks)
+STAGE = Stage(layout.CLEAN, version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

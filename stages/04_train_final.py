@@ -11,12 +11,12 @@ from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import training_key
-from pipeline.tasks.inputs import open_split, split_references
+from pipeline.tasks.inputs import explain_restored, open_split, split_references
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact per model."""
-    return [training_task(config, name) for name in config.models]
+    """One artifact per network."""
+    return [training_task(config, name) for name in config.networks]
 
 
 def training_task(config: Config, name: str) -> Task:
@@ -24,9 +24,10 @@ def training_task(config: Config, name: str) -> Task:
     artifact, start, model = layout.final_network(name), layout.base_network(name), config.models[name]
     if model.checkpoint is not None:
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (start,))
-    settings = training_key(config, model, "final", {"base", "weight", "weights", "checkpoint"})
+    settings = training_key(config, model, "final", {"base", "weight", "weights", "checkpoint", "descriptors"})
     inputs = (start, *split_references("train"), layout.CLEAN_IDS)
-    return Task(artifact, partial(train_final, name=name), settings, inputs, saves_on_stop=True)
+    work, doubt = partial(train_final, name=name), partial(explain_restored, config=config)
+    return Task(artifact, work, settings, inputs, saves_on_stop=True, doubt=doubt)
 
 
 def copy(task: TaskContext, config: Config, name: str) -> None:
@@ -55,7 +56,7 @@ def train_final(task: TaskContext, config: Config, name: str) -> None:
     train_and_save(task, setup, TrainingSet.from_split(kept), start)
 
 
-STAGE = Stage(layout.TRAIN_FINAL, version=2, tasks=tasks)
+STAGE = Stage(layout.TRAIN_FINAL, version=3, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

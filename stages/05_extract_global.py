@@ -7,19 +7,23 @@ import sys
 from pipeline import layout
 from pipeline.config import Config
 from pipeline.runner import Stage, Task, main
-from pipeline.tasks.extraction import Extraction, global_task
+from pipeline.tasks.extraction import Extraction, external_task, global_task
 
 
 def tasks(config: Config) -> list[Task]:
     """One artifact per model and split: new test images leave the train descriptors unchanged."""
-    return [
-        global_task(layout.descriptors(name, split), Extraction(layout.final_network(name), name, split), config)
-        for name in config.models
-        for split in config.splits
-    ]
+    return [describe_task(config, name, split) for name in config.models for split in config.splits]
 
 
-STAGE = Stage(layout.EXTRACT_GLOBAL, version=2, tasks=tasks)
+def describe_task(config: Config, name: str, split: str) -> Task:
+    """The descriptors of a split: by a network, or taken from a folder."""
+    artifact = layout.descriptors(name, split)
+    if config.models[name].is_network:
+        return global_task(artifact, Extraction(layout.final_network(name), name, split), config)
+    return external_task(artifact, name, split, config)
+
+
+STAGE = Stage(layout.EXTRACT_GLOBAL, version=3, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -21,6 +21,7 @@ from pipeline.tasks.inputs import descriptor_references, open_descriptors, read_
 from pipeline.tasks.whitening import whitening_tasks
 
 SHARD_ROWS = 65_536  # queries that a kill can cost; an approximate index, built again for each shard, has one shard
+GPU_SHARD_ROWS = 262_144  # a GPU is given the base once a shard, and is done with one in seconds
 
 
 def tasks(config: Config) -> list[Task]:
@@ -66,7 +67,8 @@ def build_knn(task: TaskContext, config: Config, queries: str, base: str, k: int
             hint = "take Flat, or a faiss index_factory string that suits so many rows"
             raise PipelineError(str(error), f"search.index_factory = {factory}", hint) from error
 
-    shard_rows = SHARD_ROWS if factory == "Flat" else len(asked) or 1
+    shard_rows = SHARD_ROWS if options.device.type == "cpu" else GPU_SHARD_ROWS
+    shard_rows = shard_rows if factory == "Flat" else len(asked) or 1
     write_sharded(task, len(asked), shard_rows, find_neighbours, f"{queries} photographs")
     task.facts["rows"] = len(asked)
 

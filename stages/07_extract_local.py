@@ -54,7 +54,7 @@ def choose_compared(task: TaskContext, config: Config, count: int, split: str) -
     return np.isin(np.arange(count), read_compared(task, config, split)[:, 1])
 
 
-STAGE = Stage(layout.EXTRACT_LOCAL, version=1, tasks=tasks)
+STAGE = Stage(layout.EXTRACT_LOCAL, version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HASHED_BYTES = 2 << 30  # folders of at most as many bytes are hashed: a few seconds
+UNREADABLE = "unreadable"  # in place of the digest of a file
 ENDS = 4096  # bytes at either end that tell two photographs of one size apart, where hashing whole files is too dear
 
 # Some of these formats are not decoded: their files are listed so that rejected.csv names them with the reason.
@@ -92,6 +93,12 @@ def write_photograph_digests(path: Path, root: Path, table: pd.DataFrame) -> Non
             file.writelines(f"{value}  {name}\n" for value, name in zip(values, names, strict=True))
 
 
+def read_photograph_digests(path: Path) -> list[str]:
+    """The digests that `write_photograph_digests` wrote, in the order of the split's table."""
+    with open(path, encoding="utf-8") as file:
+        return [line.partition("  ")[0] for line in file]
+
+
 def _digest_content(folder: Path) -> str:
     """The digest of the paths and the bytes of all files below `folder`."""
     paths = [path for path, _ in _walk(folder)]
@@ -116,11 +123,11 @@ def _hash_ends(path: Path) -> str:
 
 
 def _try_to(digest: Callable[[Path], str], path: Path) -> str:
-    """The digest of a file; "unreadable" for what the inspection of the photographs will reject by name."""
+    """The digest of a file; UNREADABLE for what the inspection of the photographs will reject by name."""
     try:
-        return digest(path) if path.is_file() else "unreadable"  # a pipe would be waited for
+        return digest(path) if path.is_file() else UNREADABLE  # a pipe would be waited for
     except OSError:
-        return "unreadable"
+        return UNREADABLE
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:

@@ -44,7 +44,8 @@ def list_sources(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str,
     if data.source == "folders":
         return list_folders(root, names)
     if not data.is_benchmark:
-        return list_gldv2_sources(root, names)
+        listed = list_gldv2_sources(root, names)
+        return listed if data.photographs else {name: path for name, path in listed.items() if not name.endswith("/")}
     ground_truth = find_ground_truth(root, data.ground_truth) if data.source == "revisited" else None
     return list_benchmark_sources(root, ground_truth, _absolute(data.train_root), _absolute(data.distractors))
 

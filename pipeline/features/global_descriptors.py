@@ -69,10 +69,11 @@ class InputImages:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, rows: slice) -> InputImages:
-        boxes = None if self.boxes is None else self.boxes[rows]
-        sizes = None if self.sizes is None else self.sizes[rows]
-        return InputImages(self.paths[rows], self.aspect_ratios[rows], boxes, sizes)
+    def __getitem__(self, rows: slice | Integers) -> InputImages:
+        at = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        boxes = None if self.boxes is None else [self.boxes[row] for row in at]
+        sizes = None if self.sizes is None else [self.sizes[row] for row in at]
+        return InputImages([self.paths[row] for row in at], self.aspect_ratios[rows], boxes, sizes)
 
 
 def extract_descriptors(
@@ -96,7 +97,7 @@ def extract_descriptors(
     if (images.sizes is None) == (settings.max_side_px > 0):
         raise ValueError("sizes belong to settings.max_side_px: give both or neither")
     if not len(images):
-        return np.zeros((0, _count_dims(network, device)), np.float32)
+        return np.zeros((0, _count_dims(network, settings, device)), np.float32)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     embed = partial(_embed_batch, network, settings=settings, device=device)
     batches = load_batches(images.paths, _plan_batches(images, settings), None, workers, images.boxes, on_bad)
@@ -109,7 +110,7 @@ def extract_descriptors(
                 raw.append(torch.cat(parts).cpu().numpy())
                 read.append(batch.rows.numpy())
     if not read:
-        return np.zeros((len(images), _count_dims(network, device)), np.float32)
+        return np.zeros((len(images), _count_dims(network, settings, device)), np.float32)
     rows = np.concatenate(read)
     descriptors = np.zeros((len(images), raw[0].shape[1]), np.float32)
     descriptors[rows] = _normalise(np.concatenate(raw), [images.paths[row] for row in rows.tolist()])
@@ -125,8 +126,8 @@ def write_descriptors(
     """
     images = InputImages.from_split(split, settings)
 
-    def make(start: int, stop: int, on_bad: OnBad) -> Arrays:
-        part = images[start:stop]
+    def make(rows: Integers, on_bad: OnBad) -> Arrays:
+        part = images[rows]
         return {"descriptors": extract_descriptors(network, part, settings, device, task.workers, on_bad)}
 
     write_image_shards(task, split, settings.shard_rows, make)
@@ -208,6 +209,6 @@ def _normalise(descriptors: Floats, paths: Sequence[Path]) -> Floats:
     return descriptors / lengths
 
 
-def _count_dims(network: nn.Module, device: torch.device) -> int:
-    with torch.inference_mode():
+def _count_dims(network: nn.Module, settings: ExtractSettings, device: torch.device) -> int:
+    with torch.inference_mode(), mixed_precision(device, settings.precision):
         return network(torch.zeros(1, 3, MIN_SCALED_SIDE_PX, MIN_SCALED_SIDE_PX, device=device)).shape[1]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.arrays import Floats, Mask
+from pipeline.arrays import Floats, Integers, Mask
 from pipeline.artifacts import write_json
 from pipeline.competition.dataset import Box
 from pipeline.device import mixed_precision
@@ -111,17 +111,17 @@ def write_local_features(
     """
     regions, settings = _list_regions(split), extractor.settings
 
-    def make(start: int, stop: int, on_bad: OnBad) -> Arrays:
-        rows = start + np.flatnonzero(wanted[start:stop])
+    def make(rows: Integers, on_bad: OnBad) -> Arrays:
+        positions = np.flatnonzero(wanted[rows])
 
         def on_bad_chosen(position: int, reason: str) -> None:
-            on_bad(int(rows[position]) - start, reason)
+            on_bad(int(positions[position]), reason)
 
-        chosen = [regions[row] for row in rows]
+        chosen = [regions[row] for row in rows[positions]]
         found = iter(extract_local(extractor, chosen, min_attention, task.workers, on_bad_chosen))
-        return pack([next(found) if wanted[row] else NO_FEATURES for row in range(start, stop)], settings.storage)
+        return pack([next(found) if wanted[row] else NO_FEATURES for row in rows], settings.storage)
 
-    write_image_shards(task, split, settings.shard_rows, make, ragged=True)
+    write_image_shards(task, split, settings.shard_rows, make, ragged=True, wanted=wanted)
 
 
 def extract_local(
@@ -253,10 +253,11 @@ def _extract_images(
     network, settings, device = extractor.network, extractor.settings, extractor.device
     rows, (height, width) = batch.rows.tolist(), batch.images.shape[-2:]
     parts: list[list[LocalFeatures]] = [[] for _ in rows]
+    images = batch.images.to(device, non_blocking=True)
     for scale in settings.scales:
         scaled = _whole_cells((width, height), scale)
         with mixed_precision(device, settings.precision):
-            codes, attention = network(_resize(batch.images.to(device, non_blocking=True), scaled))
+            codes, attention = network(_resize(images, scaled))
         attention = _suppress(attention, settings.suppression_cells)
         descriptors = F.normalize(codes, dim=1).flatten(2).transpose(1, 2).cpu().numpy()
         flat = attention.flatten(1).cpu().numpy()

@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrays import Floats, Integers
 from pipeline.errors import PipelineError
-from pipeline.features.store import Arrays
+
+if TYPE_CHECKING:
+    from pipeline.features.store import Arrays
 
 DIMENSIONS = 128
 
@@ -133,6 +134,10 @@ class LocalStore:
         """The descriptors of a row in their storage format, read-only and not copied."""
         return self._descriptors[self._slice(row)]
 
+    def stored_points(self, row: int) -> Floats:
+        """The points of a row, read-only and not copied."""
+        return self._points[self._slice(row)]
+
     def _slice(self, row: int) -> slice:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in {self.folder}")
@@ -164,6 +169,8 @@ def _to_halves(descriptors: Floats) -> NDArray[np.float16]:
 def _from_halves(stored: NDArray[np.float16]) -> Floats:
     if len(stored) == 0:  # OpenCV refuses empty arrays
         return stored.astype(np.float32)
+    import cv2  # here: verification on a GPU needs only torch and numpy
+
     # About 15 times as fast as numpy's conversion, and unlike torch's it starts no threads of its own.
     return np.asarray(cv2.convertFp16(np.ascontiguousarray(stored).view(np.int16)), np.float32)
 

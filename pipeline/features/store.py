@@ -126,8 +126,9 @@ def _create_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> NDArray
     """A memory-mapped .npy file. Its room on the disk is reserved: writing to one on a full disk would be SIGBUS."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        with explaining_shortages(path), open(path, "rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        size = path.stat().st_size
+        with explaining_shortages(path, size), open(path, "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
     return array
 
 

@@ -1,4 +1,4 @@
-"""The tasks of stage 03 that find out which train images verify against others of their landmark.
+"""Where the clean list comes from, and the tasks that find out which train images verify against their landmark.
 
 They are stages 05 to 08 for one network and the train split: descriptors, neighbours, local features, verified pairs.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline import layout
+from pipeline.competition.train_clean import has_clean_list
 from pipeline.config import Config
 from pipeline.runner import Task
 from pipeline.task_context import TaskContext
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from pipeline.arrays import Integers, Mask
 
 NEIGHBOURS, PAIRS = (layout.split_reference(name)[0] for name in (layout.CLEAN_NEIGHBOURS, layout.CLEAN_PAIRS))
+
+
+def choose_source(config: Config) -> str:
+    """Where the clean list comes from: "given", "verify" or "none"."""
+    if config.clean.source != "auto":
+        return config.clean.source
+    if config.data.clean_root is not None and has_clean_list(config.data.clean_root, config.data.source):
+        return "given"
+    trains = any(model.is_trained_here for model in config.models.values())  # else no training reads the list
+    return "verify" if trains and config.local_model else "none"
 
 
 def support_tasks(config: Config) -> list[Task]:

@@ -50,9 +50,10 @@ def _compare(task: TaskContext, config: Config, selection: PairSelection) -> Non
     from pipeline.features.local_store import LocalStore
     from pipeline.matching.verified_pairs import Comparison, write_verified_pairs
 
-    queries, base = (LocalStore(task.input(side)) for side in (selection.queries, selection.base))
+    stores = {side: LocalStore(task.input(side)) for side in {selection.queries, selection.base}}
     longer_sides = read_images(task, selection.split)[["width", "height"]].max(axis=1).to_numpy()
-    comparison = Comparison(queries, base, selection.list_pairs(task, config), longer_sides)
+    pairs = selection.list_pairs(task, config)
+    comparison = Comparison(stores[selection.queries], stores[selection.base], pairs, longer_sides)
     device = choose_device(config.runtime.device)
     inliers = write_verified_pairs(task, comparison, selection.split, config.verify, device)
     median = float(np.median(inliers)) if len(inliers) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,14 @@ from pipeline.artifacts import read_manifest
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.task_context import TaskContext
-from pipeline.tasks.inputs import open_split, read_images
+from pipeline.tasks.cleaning import choose_source
+from pipeline.tasks.inputs import open_split, read_images, read_landmark_names
 
 if TYPE_CHECKING:
     from pipeline.competition.evaluation import Part
+    from pipeline.images.split import Split
+    from pipeline.report.answers import Answers
+    from pipeline.report.left_out import LeftOut
     from pipeline.report.local_report import VerifiedPairs
     from pipeline.report.measures import JudgedRanking, RankedStep
     from pipeline.report.run_report import Run
@@ -21,13 +26,39 @@ if TYPE_CHECKING:
 
 def evaluation_references(config: Config) -> list[str]:
     """What stage 12 reads. The submissions are among it so that the report is never older than they are."""
-    references = [layout.REJECTED, layout.CLEAN_LIST, *(layout.images(split) for split in ("test", "index", "train"))]
+    references = [layout.CLEAN_LIST, *(layout.images(split) for split in ("test", "index", "train"))]
+    references += [layout.REJECTED, *map(layout.left_out, _list_decoding(config))]
     references += [layout.ranking(recipe) for recipe in config.rerank.recipes]
     references += [layout.JUDGEMENTS] if config.data.is_benchmark else [layout.RECOGNITION, layout.SUBMIT]
+    references += [layout.LANDMARK_NAMES]
     if "index" in config.verified_splits:
         references += [layout.local_features(config.local_model, split) for split in ("test", "index")]
         references += [layout.verified_pairs("index")]
     return references
+
+
+def _list_decoding(config: Config) -> dict[str, str]:
+    """The artifacts that photographs are decoded for after stage 01, and of which split each is."""
+    trained = [name for name, model in config.models.items() if model.is_trained_here]
+    works = {layout.base_network(name): "train" for name in trained}
+    if choose_source(config) == "verify":
+        works |= dict.fromkeys((layout.CLEAN_GLOBAL, layout.CLEAN_LOCAL), "train")
+    works |= {layout.final_network(name): "train" for name in trained}
+    works |= {layout.descriptors(name, split): split for name in config.models for split in config.splits}
+    if config.verified_splits:
+        compared = (*config.verified_splits, "test")
+        works |= {layout.local_features(config.local_model, split): split for split in compared}
+    return works
+
+
+def _read_left_out(task: TaskContext, config: Config, splits: Sequence[Split]) -> LeftOut:
+    """Every image that stage 01 refused or that later work could not read."""
+    from pipeline.report.left_out import LeftOutFile, read_left_out
+
+    files = [LeftOutFile(task.input(layout.REJECTED), layout.PREPARE)]
+    for artifact, split in _list_decoding(config).items():
+        files.append(LeftOutFile(task.input(layout.left_out(artifact)), artifact.partition("/")[0], split))
+    return read_left_out(files, [split.tolerance for split in splits if split.tolerance is not None])
 
 
 def read_rankings(task: TaskContext, config: Config, setup: str = "") -> dict[str, list[RankedStep]]:
@@ -79,15 +110,31 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
     from pipeline.report.run_report import Run
 
     support = task.input(layout.CLEAN_LIST) / "support.parquet"
+    names = read_landmark_names(task)
+    train, index, test = (open_split(task, config, split) for split in ("train", "index", "test"))
     return Run(
         name=config.run,
-        test=open_split(task, config, "test"),
-        index=open_split(task, config, "index"),
-        train=open_split(task, config, "train"),
-        judged=judged,
+        test=test,
+        index=index,
+        train=train,
+        judged=judged if config.data.photographs else None,
+        answers=_read_answers(task, config, names) if judged is None and config.data.photographs else None,
         verified=_open_verified(task, config) if "index" in config.verified_splits else None,
         support=pd.read_parquet(support) if support.exists() else None,
+        left_out=_read_left_out(task, config, (train, index, test)),
+        names=names,
     )
+
+
+def _read_answers(task: TaskContext, config: Config, names: dict[int, str]) -> Answers:
+    """What the report shows where no solution judges."""
+    import pandas as pd
+
+    from pipeline.report.answers import Answers
+
+    answers = pd.read_parquet(task.input(layout.RECOGNITION))
+    steps = read_rankings(task, config)["recipe"]
+    return Answers(steps, answers["labels"].to_numpy(), answers["scores"].to_numpy(), names)
 
 
 def _open_verified(task: TaskContext, config: Config) -> VerifiedPairs:
@@ -98,4 +145,6 @@ def _open_verified(task: TaskContext, config: Config) -> VerifiedPairs:
 
     queries, base = (layout.local_features(config.local_model, split) for split in ("test", "index"))
     pairs = pd.read_parquet(task.input(layout.verified_pairs("index")))
-    return VerifiedPairs(pairs, LocalStore(task.input(queries)), LocalStore(task.input(base)), config.verify)
+    stores = LocalStore(task.input(queries)), LocalStore(task.input(base))
+    min_inliers = config.rerank.verify.min_inliers or config.clean.min_inliers
+    return VerifiedPairs(pairs, *stores, config.verify, min_inliers)

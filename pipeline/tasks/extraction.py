@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import layout
 from pipeline.config import Config
 from pipeline.runner import Task
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import batch_key, device_key, precision_key
-from pipeline.tasks.inputs import open_split, split_references
+from pipeline.tasks.inputs import explain_restored, open_digested_split, open_split, read_images, split_references
 
 if TYPE_CHECKING:
     from pipeline.arrays import Mask
@@ -46,7 +48,18 @@ def global_task(artifact: str, extraction: Extraction, config: Config) -> Task:
     work, extract = partial(_extract_global, extraction=extraction), config.extract
     settings = extract.descriptor_settings | precision_key(config, extract) | device_key(config)
     settings |= batch_key(config, extract, "batch_size", "shard_rows")
-    return Task(artifact, work, settings, extraction.references, saves_on_stop=True)
+    doubt = partial(explain_restored, config=config)
+    by_row = split_references(extraction.split)
+    return Task(artifact, work, settings, extraction.references, saves_on_stop=True, by_row=by_row, doubt=doubt)
+
+
+def external_task(artifact: str, name: str, split: str, config: Config) -> Task:
+    """Write what `global_task` writes, out of the folder of descriptors that a model names."""
+    folder = config.models[name].descriptors
+    assert folder is not None
+    inputs = (layout.images(split), layout.REJECTED)
+    work = partial(_take_descriptors, folder=folder, split=split)
+    return Task(artifact, work, {}, inputs, lambda: {f"models.{name}.descriptors": folder}, saves_on_stop=True)
 
 
 def threshold_task(artifact: str, extraction: Extraction, config: Config) -> Task:
@@ -69,28 +82,44 @@ def local_task(
     settings = {"local": local} | device_key(config) | selection.settings
     inputs = (*extraction.references, threshold, *selection.references)
     work = partial(_extract_local, extraction=extraction, threshold=threshold, choose=selection.choose)
-    return Task(artifact, work, settings, inputs, saves_on_stop=True)
+    by_row = (*split_references(extraction.split), *selection.references)
+    doubt = partial(explain_restored, config=config)
+    return Task(artifact, work, settings, inputs, saves_on_stop=True, by_row=by_row, doubt=doubt)
 
 
 def _extract_global(task: TaskContext, config: Config, extraction: Extraction) -> None:
     from pipeline.device import choose_device
     from pipeline.features.global_descriptors import write_descriptors
     from pipeline.network.checkpoint import load_network
+    from pipeline.network.folding import fold_for_evaluation
 
     device = choose_device(config.runtime.device)
     network = load_network(task.input(extraction.network), config.models[extraction.model])
-    split = open_split(task, config, extraction.split)
-    write_descriptors(task, network.embedding.to(device), split, config.extract, device)
+    embedding = fold_for_evaluation(network.embedding, device, config.extract.precision)
+    split = open_digested_split(task, config, extraction.split)
+    write_descriptors(task, embedding, split, config.extract, device)
     task.facts["rows"] = len(split)
+
+
+def _take_descriptors(task: TaskContext, config: Config, folder: Path, split: str) -> None:
+    import pandas as pd
+
+    from pipeline.features.external import write_external_descriptors
+
+    rejected = pd.read_csv(task.input(layout.REJECTED), dtype=str, keep_default_na=False)
+    ids = read_images(task, split)["id"].tolist()
+    write_external_descriptors(task, folder, split, config.splits, ids, set(rejected["id"]))
 
 
 def _open_extractor(task: TaskContext, config: Config, extraction: Extraction) -> LocalExtractor:
     from pipeline.device import choose_device
     from pipeline.features.local_features import LocalExtractor, LocalNetwork
     from pipeline.network.checkpoint import load_network
+    from pipeline.network.folding import fold_for_evaluation
 
-    network = load_network(task.input(extraction.network), config.models[extraction.model])
-    return LocalExtractor(LocalNetwork(network), config.local, choose_device(config.runtime.device))
+    device = choose_device(config.runtime.device)
+    network = LocalNetwork(load_network(task.input(extraction.network), config.models[extraction.model]))
+    return LocalExtractor(fold_for_evaluation(network, device, config.local.precision), config.local, device)
 
 
 def _calibrate(task: TaskContext, config: Config, extraction: Extraction) -> None:
@@ -109,7 +138,7 @@ def _extract_local(
 ) -> None:
     from pipeline.features.local_features import read_threshold, write_local_features
 
-    split = open_split(task, config, extraction.split)
+    split = open_digested_split(task, config, extraction.split)
     wanted, min_attention = choose(task, config, len(split)), read_threshold(task.input(threshold))
     write_local_features(task, _open_extractor(task, config, extraction), split, wanted, min_attention)
     task.facts |= {"rows": len(split), "photographs": int(wanted.sum())}

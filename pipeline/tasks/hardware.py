@@ -25,6 +25,8 @@ def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | Lo
 def training_key(config: Config, model: ModelSettings, phase: str, unused: set[str]) -> dict[str, Any]:
     """The settings that affect one phase of training, without the `unused` ones of the model."""
     values = model.model_dump(exclude=unused)
+    if not values[phase]["augment_copies"]:  # a later setting: what was trained before it stays fresh
+        del values[phase]["augment_copies"]
     values[phase] |= precision_key(config, getattr(model, phase))
     return {"model": values, "seed": config.seed} | device_key(config)
 

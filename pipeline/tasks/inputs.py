@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import layout
+from pipeline.artifacts import read_manifest
 from pipeline.config import Config
 from pipeline.task_context import TaskContext
 
@@ -29,6 +31,14 @@ def read_images(task: TaskContext, split: str) -> pd.DataFrame:
     return pd.read_parquet(task.input(layout.images(split)))
 
 
+def read_landmark_names(task: TaskContext) -> dict[int, str]:
+    """The names of the landmarks of plain folders; empty for other sources."""
+    import pandas as pd
+
+    table = pd.read_csv(task.input(layout.LANDMARK_NAMES), dtype={"name": str}, keep_default_na=False)
+    return dict(zip(table["landmark_id"].tolist(), table["name"].tolist(), strict=True))
+
+
 def split_references(split: str) -> tuple[str, str]:
     """What `open_split` and those who decode its photographs read."""
     return layout.images(split), layout.photograph_digests(split)
@@ -44,6 +54,26 @@ def open_split(task: TaskContext, config: Config, split: str) -> Split:
     rejected = count_rejected(table)
     tolerance = Tolerance(split, len(table) + rejected, rejected, config.data.max_bad_fraction)
     return Split(table, config.data.root, tolerance)
+
+
+def open_digested_split(task: TaskContext, config: Config, split: str) -> Split:
+    """The same with the digests of its photographs, by which rows are taken over."""
+    from dataclasses import replace
+
+    from pipeline.competition.listing import read_photograph_digests
+
+    digests = read_photograph_digests(task.input(layout.photograph_digests(split)))
+    return replace(open_split(task, config, split), digests=digests)
+
+
+def explain_restored(folder: Path, config: Config) -> list[str]:
+    """Why an artifact made of photographs is to be made again: some that it left out can be read now."""
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest.facts.get("rejected", {}).get("count"):
+        return []
+    from pipeline.images.rejection import find_restored
+
+    return [f"{path}, which was left out, can be read now" for path in find_restored(folder, config.data.root)]
 
 
 def read_landmarks(task: TaskContext) -> Labels:
