@@ -20,7 +20,6 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from pipeline.matching import knn
-from pipeline.matching.blocks import CPU
 
 Floats = np.ndarray
 
@@ -62,7 +61,7 @@ def by_sklearn(queries: Floats, base: Floats, k: int) -> np.ndarray:
 
 def candidates_only(queries: Floats, base: Floats, k: int) -> np.ndarray:
     """The first step of our search."""
-    search = knn._prepare(queries, base, k, None, CPU, knn.Tiling())
+    search = knn._prepare(queries, base, k, None, knn.Tiling())
     return knn._generate_candidates(search).rows[:, :k]
 
 

@@ -4,22 +4,30 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.matching import blocks, knn
+from pipeline.matching import blocks, device_knn, knn
 from pipeline.matching.knn import SearchOptions, Tiling, search, search_approximate, search_exact
 from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.products import pair_products
 
+PRECISIONS = ["float32", "float16", "bfloat16"]
 
-@pytest.fixture(params=["faiss", "torch"])
+
+def search_on_torch(monkeypatch, precision="float32"):
+    """Search with CPU tensors as on a GPU, with proposals of this precision."""
+    monkeypatch.setattr(knn, "_uses_faiss", lambda device: False)
+    monkeypatch.setattr(device_knn, "choose_precision", lambda device: precision)
+
+
+@pytest.fixture(params=["faiss", *PRECISIONS])
 def engine(request, monkeypatch):
-    """Both engines on the CPU: faiss is what a search takes there, torch what it takes on a GPU."""
-    if request.param == "torch":
-        monkeypatch.setattr(knn, "load_block", blocks.TorchBlock)
+    """All engines on the CPU: faiss is what a search takes there, torch what it takes on a GPU."""
+    if request.param != "faiss":
+        search_on_torch(monkeypatch, request.param)
 
 
 @pytest.fixture
 def torch_engine(monkeypatch):
-    monkeypatch.setattr(knn, "load_block", blocks.TorchBlock)
+    search_on_torch(monkeypatch)
 
 
 def naive_search(queries, base, k, exclude=None):
@@ -62,8 +70,9 @@ def test_results_do_not_depend_on_tiles_blocks_or_engine(monkeypatch):
     rng = np.random.default_rng(2)
     base, queries = unit_vectors(rng, 1500, 64), unit_vectors(rng, 130, 64)
     expected = search_exact(queries, base, 20)
-    for load_block in (blocks.load_block, blocks.TorchBlock):
-        monkeypatch.setattr(knn, "load_block", load_block)
+    for precision in [None, *PRECISIONS]:
+        if precision:
+            search_on_torch(monkeypatch, precision)
         for cut in [(1500, 130), (100, 129), (500, 9), (1499, 33)]:
             assert_same(search_exact(queries, base, 20, tiling=Tiling(*cut)), expected)
         one_by_one = [search_exact(queries[q : q + 1], base, 20) for q in range(5)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.features.local_store import LocalFeatures
-from pipeline.matching import verification
+from pipeline.matching import pair_batches, verification
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
 from pipeline.matching.verification import MatchOptions, Verified, verify_pair, verify_pairs
@@ -91,7 +91,7 @@ def test_results_do_not_depend_on_the_number_of_threads_or_on_the_blocks(world, 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_results_do_not_depend_on_how_pairs_are_split_over_calls(world, way, monkeypatch):
-    monkeypatch.setattr(verification, "BATCH_PAIRS", 7)
+    monkeypatch.setattr(pair_batches, "MAX_PAIRS", 7)
     device = device_of(way, monkeypatch)
     queries, base, pairs, limits = world
     whole = verify_pairs(*world, OPTIONS, device)
@@ -196,24 +196,25 @@ def test_wrong_arguments_are_refused(world):
 def test_pairs_that_do_not_fit_into_the_memory_of_a_device_are_halved(world, monkeypatch):
     device = device_of("batches on a CPU", monkeypatch)
     expected = verify_pairs(*world, OPTIONS, device)
-    whole, sizes = verification._Work.verify_together, []
+    whole, sizes = pair_batches._Batches._verify_together, []
 
-    def short_of_memory(work, block):
-        sizes.append(block.stop - block.start)
+    def short_of_memory(batches, start, part):
+        sizes.append(part.stop - part.start)
         if sizes[-1] > 5:
             raise torch.OutOfMemoryError
-        whole(work, block)
+        whole(batches, start, part)
 
-    monkeypatch.setattr(verification._Work, "verify_together", short_of_memory)
+    monkeypatch.setattr(pair_batches._Batches, "_verify_together", short_of_memory)
+    monkeypatch.setattr(pair_batches, "MAX_PAIRS", 20)
     found = verify_pairs(*world, OPTIONS, device)
-    assert max(sizes) > 5 > min(sizes)
+    assert sizes[:4] == [20, 10, 5, 5] and max(sizes[2:]) == 5  # what did not fit is not tried again
     assert_same(found, expected)
 
 
 def test_a_cpu_means_threads_and_any_other_device_batches(world, monkeypatch):
     used = []
     monkeypatch.setattr(verification._Work, "verify_one_by_one", lambda work, block: used.append("threads"))
-    monkeypatch.setattr(verification._Work, "verify_batch", lambda work, block: used.append("batches"))
+    monkeypatch.setattr(verification, "verify_in_batches", lambda work: used.append("batches") or ([0], [0]))
     for device in (CPU, torch.device("meta")):
         verify_pairs(*world[:2], world[2][:1], world[3][:1], OPTIONS, device)
     assert used == ["threads", "batches"]

@@ -1,4 +1,4 @@
-"""Blocks of base vectors for a search: top-k inner products by faiss on the CPU or by torch on a GPU."""
+"""What searches and matching on every device share: vectors in parts, error bounds, products in full precision."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.arrays import Doubles, Floats, Integers, Vectors
-from pipeline.matching.products import pair_products
+from pipeline.arrays import Doubles, Floats, Vectors
 
 CPU = torch.device("cpu")
-TENSOR_PAIRS = 32_768  # pairs multiplied at a time on a GPU
 ROUNDOFF = 2.0**-24  # relative error of one float32 operation
 
 
@@ -44,51 +41,6 @@ def error_bounds(queries: Floats, max_norm: float) -> Doubles:
     """
     width = queries.shape[1]
     return width * ROUNDOFF / (1 - width * ROUNDOFF) * np.linalg.norm(queries.astype(np.float64), axis=1) * max_norm
-
-
-class FaissBlock:
-    """Base vectors (B, D) on the CPU."""
-
-    def __init__(self, vectors: Floats):
-        self.vectors = vectors
-
-    def nearest(self, tile: Floats, count: int) -> tuple[Floats, Integers]:
-        """The float32 similarities to `tile` (T, D) and the rows of the `count` nearest vectors, (T, count) each."""
-        return faiss.knn(tile, self.vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
-
-    def products(self, tile: Floats, queries: Integers, rows: Integers) -> Doubles:
-        """The inner products of P pairs (row of the tile, row of the block), summed in float64, (P,)."""
-        return pair_products(tile, self.vectors, queries, rows)
-
-
-class TorchBlock:
-    """The same on a torch device. Use inside `full_float32`."""
-
-    def __init__(self, vectors: Floats, device: torch.device):
-        self.device = device
-        self.vectors = self._upload(vectors)
-
-    def nearest(self, tile: Floats, count: int) -> tuple[Floats, Integers]:
-        """The same as FaissBlock.nearest; O(T B) memory."""
-        values, rows = (self._upload(tile) @ self.vectors.T).topk(count)
-        return values.cpu().numpy(), rows.cpu().numpy()
-
-    def products(self, tile: Floats, queries: Integers, rows: Integers) -> Doubles:
-        """The same as FaissBlock.products, to the last bit or two of float64."""
-        left, products = self._upload(tile), np.empty(len(rows))
-        for start in range(0, len(rows), TENSOR_PAIRS):
-            at = slice(start, start + TENSOR_PAIRS)
-            chunk = tensor_products(left, self.vectors, self._upload(queries[at]), self._upload(rows[at]))
-            products[at] = chunk.cpu().numpy()
-        return products
-
-    def _upload(self, values: NDArray[Any]) -> Tensor:
-        return as_tensor(values).to(self.device)
-
-
-def load_block(vectors: Floats, device: torch.device) -> FaissBlock | TorchBlock:
-    """The vectors, ready for products with queries: faiss on a CPU, else torch on the device."""
-    return FaissBlock(vectors) if device.type == "cpu" else TorchBlock(vectors, device)
 
 
 def tensor_products(left: Tensor, right: Tensor, left_rows: Tensor, right_rows: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ may differ by a few inliers where none is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -83,6 +84,8 @@ def _estimate(x: Doubles, y: Doubles, inlier_threshold: float, max_iterations: i
     """OpenCV's map through three of the matches; its generator always starts from the same seed."""
     if len(x) < MIN_INLIERS:
         return None
+    import cv2  # here: the batches of a GPU do without
+
     matrix, _ = cv2.estimateAffine2D(
         x, y, method=cv2.RANSAC, ransacReprojThreshold=inlier_threshold, maxIters=max_iterations, confidence=CONFIDENCE,
         refineIters=0,
@@ -107,22 +110,28 @@ def _refit(matrix: Doubles, x: Doubles, y: Doubles, inlier_threshold: float) -> 
 
 
 def fit_affine_batch(
-    source: Tensor, target: Tensor, valid: Tensor, inlier_threshold: Tensor, max_iterations: int = 1000
+    source: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    inlier_threshold: Tensor,
+    max_iterations: int = 1000,
+    compiled: bool = False,
 ) -> AffineBatch:
     """`fit_affine` of B pairs at once, which runs all the iterations instead of stopping early.
 
     source, target (B, m, 2); valid (B, m) bool: which are matches; inlier_threshold (B,); all on one device.
     The samples depend only on a pair's number of matches: neither on the device nor on the other pairs. Implausible
     maps are skipped as they are drawn. Ties go to the first sample.
+    compiled: score by torch.compile, which takes a minute first. Never waits for the device.
     Time O(B m max_iterations), memory O(B m + B max_iterations).
     """
     x, y = source.double(), target.double()
     usable = valid & x.isfinite().all(2) & y.isfinite().all(2)
     x, y = x.where(usable[:, :, None], 0.0), y.where(usable[:, :, None], 0.0)
     limits = inlier_threshold.double().to(x.device)[:, None]
-    if not usable.any():
+    if not usable.numel():
         return AffineBatch(x.new_zeros(len(x), 2, 3), usable)
-    matrices = _best_map(x, y, usable, limits, _draw_samples(usable, max_iterations))
+    matrices = _best_map(x, y, usable, limits, _draw_samples(usable, max_iterations), compiled)
     inliers = usable & _within(matrices, x, y, limits)
     for _ in range(REFITS):
         refitted = _least_squares(x, y, inliers)
@@ -149,7 +158,7 @@ def _draw_samples(usable: Tensor, max_iterations: int) -> Tensor:
     return order.gather(1, drawn.flatten(1)).view(drawn.shape)
 
 
-def _best_map(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, samples: Tensor) -> Tensor:
+def _best_map(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, samples: Tensor, compiled: bool) -> Tensor:
     """The map of the sample with the most inliers, (B, 2, 3) float64; scored in float32, about the first point."""
     maps = _through_three(_pick(x, samples), _pick(y, samples))
     plausible = _is_plausible(maps)
@@ -157,21 +166,34 @@ def _best_map(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, samples: Ten
     shifts = (maps[..., 2] + (maps[..., :2] @ origin[..., None])[..., 0]).float()
     linear, near, far = maps[..., :2].float(), (x - origin).float(), y.float()
     squares = (limits.float() ** 2)[..., None]
-    scores = []
+    count = _compile_scoring() if compiled else _count_inliers
     step = max(1, SCORED_VALUES // max(1, usable.numel()))
-    for start in range(0, samples.shape[1], step):
-        at = slice(start, start + step)
-        apart = [
-            linear[:, at, axis, 0, None] * near[:, None, :, 0]
-            + linear[:, at, axis, 1, None] * near[:, None, :, 1]
-            + (shifts[:, at, axis, None] - far[:, None, :, axis])
-            for axis in (0, 1)
-        ]
-        scores.append(((apart[0] ** 2 + apart[1] ** 2 <= squares) & usable[:, None]).sum(2))
+    scores = [
+        count(linear[:, start : start + step], shifts[:, start : start + step], near, far, squares, usable)
+        for start in range(0, samples.shape[1], step)
+    ]
     order = torch.arange(samples.shape[1], device=x.device)
     score = torch.cat(scores, 1).where(plausible, 0) * len(order) - order  # all different: argmax meets no tie
     best = score.argmax(1)
     return maps[torch.arange(len(x), device=x.device), best].nan_to_num(0.0, 0.0, 0.0)
+
+
+def _count_inliers(
+    linear: Tensor, shifts: Tensor, near: Tensor, far: Tensor, squares: Tensor, usable: Tensor
+) -> Tensor:
+    """The inliers of t maps for each of B pairs, (B, t)."""
+    apart = [
+        linear[:, :, axis, 0, None] * near[:, None, :, 0]
+        + linear[:, :, axis, 1, None] * near[:, None, :, 1]
+        + (shifts[:, :, axis, None] - far[:, None, :, axis])
+        for axis in (0, 1)
+    ]
+    return ((apart[0] ** 2 + apart[1] ** 2 <= squares) & usable[:, None]).sum(2)
+
+
+@cache
+def _compile_scoring() -> Callable[..., Tensor]:
+    return torch.compile(_count_inliers, dynamic=True)
 
 
 def _pick(points: Tensor, samples: Tensor) -> Tensor:

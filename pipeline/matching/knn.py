@@ -1,9 +1,9 @@
 """Nearest neighbours by inner product: exact in bounded memory (faiss on a CPU, torch on a GPU), or approximate.
 
 A search has two steps. *Candidate generation*: float32 kernels find a few more than k rows for each query; the last
-bits of their similarities change with the tile, the block, the threads and the device. *Exact re-scoring*: the inner
-product of every candidate pair is summed again in float64, only from its own two vectors, and rounded. These numbers
-order the lists, so no result depends on how the work was cut, and a CPU and a GPU give the same lists.
+bits of their similarities change with the tile, the block and the threads. *Exact re-scoring*: the inner product of
+every candidate pair is summed again in float64, only from its own two vectors, and rounded. These numbers order the
+lists, so no result depends on how the work was cut. `device_knn` does the same on a GPU and gives the same lists.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.arrays import DECIMALS, NONE, Doubles, Floats, Integers, Vectors, round_similarity
-from pipeline.matching.blocks import CPU, check_finite_max_norm, error_bounds, full_float32, load_block, parts
+from pipeline.matching.blocks import CPU, check_finite_max_norm, error_bounds, full_float32, parts
+from pipeline.matching.device_knn import DevicePlan, search_on_device
 from pipeline.matching.neighbours import Neighbours, no_neighbours
 from pipeline.matching.products import pair_products
 
@@ -44,10 +44,15 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a search cuts its work; no result depends on it. block_rows: of the base, None = by memory."""
+    """How a search works; no result depends on it. None: by the device and its memory.
+
+    block_rows: of the base at a time. tile_rows: queries at a time. precision: of the candidates on a GPU, float16,
+    bfloat16 or float32.
+    """
 
     block_rows: int | None = None
-    tile_rows: int = TILE_ROWS
+    tile_rows: int | None = None
+    precision: str | None = None
 
 
 def search(
@@ -75,13 +80,17 @@ def search_exact(
     """The k base rows with the greatest inner product with each query; ties by smaller row, across rank k too.
 
     queries (Q, D), base (N, D): finite floats. exclude: (Q,) the base row that each query leaves out, -1 = none.
-    device: a CPU means faiss, any other device matrix products and top-k in torch.
+    device: a CPU means faiss, any other device `search_on_device`.
 
-    The base is read twice, block by block, and once more when equal similarities reach beyond the candidates.
+    On a CPU the base is read twice, block by block, and once more when equal similarities reach beyond the candidates.
     Time O(Q N D). Memory O(Q (D + k) + block D): give large query sets in parts.
     Raises ValueError for k < 1, for widths that differ, and for a vector that is not finite (naming the first row).
     """
-    search = _prepare(queries, base, k, exclude, device, tiling)
+    search = _prepare(queries, base, k, exclude, tiling)
+    if not _uses_faiss(device) and search.fetch:
+        plan = DevicePlan(tiling.precision, tiling.block_rows, tiling.tile_rows)
+        return search_on_device(search.queries, base, k, search.exclude, device, plan)
+    check_finite_max_norm(search.queries, 0, "queries")
     if search.fetch == 0 or len(search.queries) == 0:
         return no_neighbours(len(search.queries), k)
     with full_float32():
@@ -110,12 +119,13 @@ def search_approximate(
     differ from run to run; inverted lists do not.
     Raises ValueError as search_exact does, and for a factory that faiss refuses.
     """
-    search = _prepare(queries, base, k, exclude, CPU, tiling)
+    search = _prepare(queries, base, k, exclude, tiling)
+    check_finite_max_norm(search.queries, 0, "queries")
     if search.fetch == 0 or len(search.queries) == 0:
         return no_neighbours(len(search.queries), k)
     try:
         index = _build_index(search, options)
-        found = [index.search(tile, search.fetch)[1] for _, tile in parts(search.queries, tiling.tile_rows)]
+        found = [index.search(tile, search.fetch)[1] for _, tile in parts(search.queries, search.tile_rows)]
     except RuntimeError as refusal:
         raise ValueError(
             f"faiss cannot search {len(base)} rows with the factory {options.index_factory!r}: {refusal}"
@@ -134,7 +144,6 @@ class _Search:
     base: Vectors
     k: int
     exclude: Integers
-    device: torch.device
     block_rows: int
     tile_rows: int
 
@@ -144,12 +153,15 @@ class _Search:
         return min(self.k + SLACK + 1, len(self.base))
 
 
+def _uses_faiss(device: torch.device) -> bool:
+    return device.type == "cpu"
+
+
 def _prepare(
     queries: Vectors,
     base: Vectors,
     k: int,
     exclude: NDArray[np.integer] | None,
-    device: torch.device,
     tiling: Tiling,
 ) -> _Search:
     width = base.shape[1]
@@ -158,12 +170,11 @@ def _prepare(
     if queries.shape[1] != width:
         raise ValueError(f"the queries have {queries.shape[1]} dimensions, the base {width}")
     vectors = np.ascontiguousarray(queries[0 : len(queries)], dtype=np.float32)
-    check_finite_max_norm(vectors, 0, "queries")
     left_out = np.full(len(vectors), NONE) if exclude is None else np.asarray(exclude)
     if left_out.shape != (len(vectors),):
         raise ValueError(f"exclude has shape {left_out.shape}; one row for each of {len(vectors)} queries is needed")
     block_rows = tiling.block_rows or max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * max(1, width))))
-    return _Search(vectors, base, k, left_out.astype(np.int64), device, block_rows, tiling.tile_rows)
+    return _Search(vectors, base, k, left_out.astype(np.int64), block_rows, tiling.tile_rows or TILE_ROWS)
 
 
 # ---- Candidate generation -------------------------------------------------------------------------------------------
@@ -178,19 +189,23 @@ class _Candidates(NamedTuple):
 
 
 def _generate_candidates(search: _Search) -> _Candidates:
+    import faiss  # here: a search on a GPU must not load it, see docs/notes/search.md
+
     heap = faiss.ResultHeap(len(search.queries), search.fetch, keep_max=True)
     max_norm = 0.0
     for start, vectors in parts(search.base, search.block_rows):
         max_norm = max(max_norm, check_finite_max_norm(vectors, start, "base"))
-        block = load_block(vectors, search.device)
+        count = min(search.fetch, len(vectors))
         for first, tile in parts(search.queries, search.tile_rows):
-            values, rows = block.nearest(tile, min(search.fetch, len(vectors)))
+            values, rows = faiss.knn(tile, vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
             heap.add_result_subset(np.arange(first, first + len(tile)), values, rows + start)
     heap.finalize()
     return _Candidates(heap.I, heap.D[:, -1], max_norm)
 
 
 def _build_index(search: _Search, options: SearchOptions) -> Any:
+    import faiss
+
     sample = _draw_sample(search.base)
     index = faiss.index_factory(search.base.shape[1], options.index_factory, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
@@ -228,11 +243,11 @@ def _rescore(search: _Search, candidates: Integers) -> _Lists:
     """The lists of the best candidates (Q, F), K = min(k, F)."""
     values = np.full(candidates.shape, -np.inf)
     for start, vectors in parts(search.base, search.block_rows):
-        block = load_block(vectors, search.device)
         for first in range(0, len(candidates), search.tile_rows):
             tile = slice(first, first + search.tile_rows)
             inside = (candidates[tile] >= start) & (candidates[tile] < start + len(vectors))
-            products = block.products(search.queries[tile], np.nonzero(inside)[0], candidates[tile][inside] - start)
+            asking, rows = np.nonzero(inside)[0], candidates[tile][inside] - start
+            products = pair_products(search.queries[tile], vectors, asking, rows)
             values[tile][inside] = _round(products)
     values[candidates == search.exclude[:, None]] = -np.inf
     return _best(values, candidates, search.k)

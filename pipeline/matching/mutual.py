@@ -18,6 +18,8 @@ from pipeline.arrays import DECIMALS, Doubles, Floats, Integers, round_similarit
 from pipeline.matching.blocks import ROUNDOFF, as_tensor, full_float32, tensor_products
 from pipeline.matching.products import pair_products
 
+SETTLED_PAIRS = 1 << 18  # of descriptors that a device multiplies at a time in float64
+
 
 def match_mutual(
     queries: Floats, base: Floats, min_similarity: float, max_ratio: float | None = None
@@ -69,7 +71,8 @@ def match_mutual_batch(
 ) -> Tensor:
     """For each query keypoint of B pairs the base keypoint that `match_mutual` matches it with, else -1: (B, M) int64.
 
-    queries (B, M, D) and base (B, N, D) are on one device. O(B M N) memory.
+    queries (B, M, D) and base (B, N, D) are on one device. Waits for it once, for the number of candidates.
+    O(B M N) memory; B M N must be below 2^31.
     """
     (pairs, height, width), length = queries.vectors.shape, base.vectors.shape[1]
     partners = queries.counts.new_full((pairs, height), -1)
@@ -82,22 +85,33 @@ def match_mutual_batch(
     at = near.view(-1).nonzero().view(-1)
     left, right = queries.vectors.reshape(-1, width), base.vectors.reshape(-1, width)
     rows, columns = at // length, at // (height * length) * length + at % length  # of the flattened keypoints
-    values = tensor_products(left, right, rows, columns).round(decimals=DECIMALS)
+    values = _settle(left, right, rows, columns)
     mutual = (_nearest_batch(rows, columns, values, (len(left), len(right)))[rows] == columns) & (
         _nearest_batch(columns, rows, values, (len(right), len(left)))[columns] == rows
     )
     mutual &= values >= min_similarity
-    rows, columns, values = rows[mutual], columns[mutual], values[mutual]
-    if max_ratio is not None:
-        others = product.view(-1, length)[rows]
-        others.scatter_(1, (columns % length)[:, None], -torch.inf)
-        value, at_second = others.max(1)
-        second = tensor_products(left, right, rows, columns // length * length + at_second).round(decimals=DECIMALS)
-        distinct = _distances(values) <= max_ratio * _distances(second)
-        distinct |= value == -torch.inf  # there is no second
-        rows, columns = rows[distinct], columns[distinct]
-    partners.view(-1)[rows] = columns % length
-    return partners
+    partners.view(-1).scatter_reduce_(0, rows, torch.where(mutual, columns % length, -1), "amax")
+    return partners if max_ratio is None else _test_ratios(partners, product, (left, right), max_ratio)
+
+
+def _test_ratios(partners: Tensor, product: Tensor, vectors: tuple[Tensor, Tensor], max_ratio: float) -> Tensor:
+    """The partners (B, M), -1 for those that fail the ratio test. Overwrites the product (B, M, N)."""
+    pairs, height, length = product.shape
+    nearest = partners.clamp(min=0)
+    value, second = product.scatter_(2, nearest[:, :, None], -torch.inf).max(2)
+    rows = torch.arange(pairs * height, device=product.device)
+    first = rows // height * length  # of the base keypoints of each query keypoint's pair
+    distances = [
+        _distances(_settle(*vectors, rows, first + chosen.view(-1))).view(pairs, height) for chosen in (nearest, second)
+    ]
+    is_distinct = (distances[0] <= max_ratio * distances[1]) | (value == -torch.inf)  # or there is no second
+    return partners.where(is_distinct, -1)
+
+
+def _settle(left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The exact similarities of P pairs of keypoints, rounded, (P,) float64; O(P + SETTLED_PAIRS D) memory."""
+    parts = zip(rows.split(SETTLED_PAIRS), columns.split(SETTLED_PAIRS), strict=True)
+    return torch.cat([tensor_products(left, right, *part).round(decimals=DECIMALS) for part in parts])
 
 
 def _masked_product(queries: DescriptorBatch, base: DescriptorBatch) -> Tensor:
@@ -136,5 +150,5 @@ def _nearest(rows: Integers, columns: Integers, values: Doubles, shape: tuple[in
 def _nearest_batch(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The same of tensors. Maxima and minima: no order of the parallel updates can change them."""
     greatest = values.new_full((shape[0],), -torch.inf).scatter_reduce_(0, rows, values, "amax")
-    best = values == greatest[rows]
-    return rows.new_full((shape[0],), shape[1]).scatter_reduce_(0, rows[best], columns[best], "amin")
+    nearest = rows.new_full((shape[0],), shape[1])
+    return nearest.scatter_reduce_(0, rows, columns.where(values == greatest[rows], shape[1]), "amin")
