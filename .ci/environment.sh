@@ -42,9 +42,12 @@ prepare_environment() {
     [ ${#stale[@]} = 0 ] && return
     echo "installing ${stale[*]} into .venv (several GB the first time, with the GPU libraries)" >&2
     [ -x "$PYTHON" ] || make_venv
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check "${arguments[@]}" 2> .venv/install.log \
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-compile "${arguments[@]}" 2> .venv/install.log \
         || { cat .venv/install.log >&2; echo "installation failed: the lines above say why" >&2; exit 2; }
-    pwd > "$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/cairn.pth"  # python stages/10_… finds pipeline/
+    local packages
+    packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$PYTHON" -m compileall -q -j 0 "$packages" > /dev/null 2>&1 || true  # by all cores; pip would use one
+    pwd > "$packages/cairn.pth"  # python stages/10_… finds pipeline/
     for file in "${stale[@]}"; do requirements_digest "$file" > ".venv/$file.cksum"; done
 }
 prepare_environment "$@"

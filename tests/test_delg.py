@@ -53,16 +53,24 @@ def test_the_local_loss_moves_neither_the_backbone_nor_the_global_branch():
     assert all(value.grad.any() for name, value in network.named_parameters() if name.startswith("local.encoder"))
 
 
+@pytest.mark.parametrize("given", ["pixels", "maps"])
+def test_one_call_gives_the_losses_of_both_branches_and_the_count_of_right_answers(given):
+    network = build().train()
+    maps = network.embedding.backbone(images())
+    scores, seen = network.head.scores(network.embedding.embed(maps["deep"])), network.local(maps["shallow"])
+    losses = network(images() if given == "pixels" else maps, TARGETS)
+    assert torch.equal(losses.head, F.cross_entropy(network.head.logits(scores, TARGETS), TARGETS))
+    assert torch.equal(losses.local, local_loss(seen, network.classify_attended(seen), TARGETS))
+    assert losses.correct == (scores.argmax(1) == TARGETS).sum()
+    assert build(local=False)(images(), TARGETS).local == 0.0
+
+
 def test_the_global_loss_has_the_same_gradients_with_the_branch_and_without_it():
     gradients = []
     for local in (True, False):
         network = build(local=local).train()
-        maps = network.embedding.backbone(images())
-        loss = F.cross_entropy(network.head(network.embedding.embed(maps["deep"]), TARGETS), TARGETS)
-        if local:
-            seen = network.local(maps["shallow"])
-            loss = loss + local_loss(seen, network.classify_attended(seen), TARGETS)
-        loss.backward()
+        losses = network(images(), TARGETS)
+        (losses.head + losses.local).backward()
         gradients.append({n: v.grad for n, v in network.named_parameters() if n.startswith(("embedding.", "head."))})
     for name, value in gradients[0].items():
         assert torch.equal(value, gradients[1][name]), name

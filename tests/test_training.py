@@ -82,6 +82,42 @@ def undisturbed(photographs, tmp_path_factory):
     return published(tmp_path_factory.mktemp("undisturbed"), photographs)
 
 
+COPIES = PHASE.model_copy(update={"epochs": 3, "augment_copies": 2, "backbone_lr_scale": 0.0})
+
+
+def test_the_kept_maps_of_a_frozen_backbone_train_what_its_forward_passes_train(tmp_path, photographs, monkeypatch):
+    kept = fit(tmp_path / "kept", photographs, COPIES)
+    calls = []
+    monkeypatch.setattr("pipeline.network.training.FrozenMaps", lambda forward, load, plan: None)
+    real = Trainer._run_backbone
+    monkeypatch.setattr(
+        Trainer, "_run_backbone", lambda self, batch: calls.append(len(batch.rows)) or real(self, batch)
+    )
+    computed = fit(tmp_path / "computed", photographs, COPIES)
+    assert sum(calls) == 3 * 27  # each epoch, those that are held out too
+    for (name, wanted), found in zip(computed.state_dict().items(), kept.state_dict().values(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_kept_maps_are_computed_once_for_each_copy_and_for_validation(tmp_path, photographs, monkeypatch):
+    calls = []
+    real = Trainer._run_backbone
+    monkeypatch.setattr(
+        Trainer, "_run_backbone", lambda self, batch: calls.append(len(batch.rows)) or real(self, batch)
+    )
+    fit(tmp_path, photographs, COPIES.model_copy(update={"epochs": 5}))
+    held_out = int(holdout_mask(photographs.labels, PHASE.validation_fraction, 0).sum())
+    assert sum(calls) == 2 * (27 - held_out) + held_out
+
+
+@pytest.mark.parametrize("step", [1, 6, 11])
+def test_a_training_on_kept_maps_that_is_killed_ends_with_the_same_bytes(tmp_path, photographs, step):
+    whole = published(tmp_path / "whole", photographs, COPIES)
+    with pytest.raises(Killed):
+        published(tmp_path / "killed", photographs, COPIES, on_step=kill_at(step))
+    assert published(tmp_path / "killed", photographs, COPIES) == whole
+
+
 def test_the_history_has_a_row_an_epoch_and_the_schedule_ends_low(undisturbed):
     lines = undisturbed[1].decode().splitlines()
     assert lines[0] == "epoch,steps,train_loss,local_loss,train_accuracy,validation_loss,validation_top1,learning_rate"
@@ -240,7 +276,7 @@ def test_with_a_large_epoch_and_a_moving_scale_a_kill_changes_no_byte(tmp_path, 
 
 
 def test_a_kill_changes_no_byte_where_epochs_have_other_numbers_of_batches(tmp_path, photographs, monkeypatch):
-    def halve(ratios, sizes, batch_size, seed, epoch):
+    def halve(ratios, sizes, batch_size, seed, epoch, copies=0):
         return plan_training_epoch(ratios, sizes, batch_size // (2 if len(sizes) == len(LARGE) else 1), seed, epoch)
 
     monkeypatch.setattr("pipeline.network.batch_plan.plan_training_epoch", halve)

@@ -157,6 +157,7 @@ class LiteBody(nn.Module):
         # image_size only sets the padding; the own sizes of the larger networks would give padding for odd maps
         self.network = EfficientNet.from_name(name.replace("_", "-"), image_size=EVEN_SIDE_PX)
         del self.network._fc
+        _pad_inside_convolutions(self.network)
         strides = [block._depthwise_conv.stride[0] for block in self.network._blocks]
         # the last block before stride 32
         self.shallow_block = max(at for at, stride in enumerate(strides) if stride == 2) - 1
@@ -179,6 +180,15 @@ class LiteBody(nn.Module):
         for at in range(start, stop):
             x = self.network._blocks[at](x, drop_connect_rate=rate * at)
         return x
+
+
+def _pad_inside_convolutions(network: nn.Module) -> None:
+    """Let convolutions with equal padding on all sides pad by themselves, instead of copying each map to pad it."""
+    for layer in network.modules():
+        padding = getattr(layer, "static_padding", None)
+        if isinstance(layer, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d) and len(set(padding.padding)) == 1:
+            layer.padding = padding.padding[:2]
+            layer.static_padding = nn.Identity()
 
 
 def build_backbone(name: str, weights: str = "imagenet") -> Backbone:

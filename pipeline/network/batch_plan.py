@@ -44,7 +44,8 @@ class BatchPlan:
     def train_batches(self, epoch: int) -> list[PlannedBatch]:
         """The batches of one epoch, in their order."""
         ratios, sizes = self._aspect_ratios[self.train_rows], self._sizes(epoch)
-        plan = plan_training_epoch(ratios, sizes, self.phase.batch_size, self._order_seed, epoch)
+        copies = self.phase.augment_copies
+        plan = plan_training_epoch(ratios, sizes, self.phase.batch_size, self._order_seed, epoch, copies)
         return [planned._replace(rows=self.train_rows[planned.rows]) for planned in plan]
 
     def remaining_batches(self, epoch: int, step: int) -> Iterator[PlannedBatch]:

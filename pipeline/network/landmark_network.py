@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.arrays import Integers, Labels
 from pipeline.network.backbone import build_backbone
 from pipeline.network.cosine_softmax import dynamic_margins
-from pipeline.network.delg import LocalBranch, LocalMaps, pool_attended
+from pipeline.network.delg import LocalBranch, LocalMaps, local_loss, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
 from pipeline.seeds import seeded
 from pipeline.settings import ModelSettings, PhaseSettings
+
+
+class Losses(NamedTuple):
+    """What one batch is trained by: scalars on the device of the network.
+
+    head: the mean loss of the head, with the margin. local: that of the local branch, 0 if there is none.
+    correct: int64, the images whose greatest score is that of their landmark.
+    """
+
+    head: Tensor
+    local: Tensor
+    correct: Tensor
 
 
 class LandmarkNetwork(nn.Module):
@@ -36,9 +51,22 @@ class LandmarkNetwork(nn.Module):
         self.local_head = nn.Linear(local.channels, len(landmark_ids)) if local is not None else None
         self.landmark_ids = np.asarray(landmark_ids, dtype=np.int64)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels  ->  (B, dims) descriptors of the embedding network, not normalised."""
-        return self.embedding(images)
+    def forward(self, images: Tensor | dict[str, Tensor], targets: Tensor) -> Losses:
+        """The losses of a batch: all that training computes, in one call, as DistributedDataParallel wraps it.
+
+        images: (B, 3, H, W) pixels, or the maps that the backbone made of them. targets: (B,) int64, their classes.
+        Losses are in float32, also inside autocast.
+        """
+        maps = images if isinstance(images, dict) else self.embedding.backbone(images)
+        descriptors = self.embedding.embed(maps["deep"])
+        local_maps = self.local(maps["shallow"]) if self.local is not None else None
+        with torch.autocast(targets.device.type, enabled=False):
+            scores = self.head.scores(descriptors)
+            loss = F.cross_entropy(self.head.logits(scores, targets), targets)
+            local = torch.zeros_like(loss)
+            if local_maps is not None:
+                local = local_loss(local_maps, self.classify_attended(local_maps), targets)
+            return Losses(loss, local, (scores.argmax(1) == targets).sum())
 
     def classify_attended(self, maps: LocalMaps) -> Tensor:
         """(B, C) logits of the attention-pooled local features, by a plain softmax layer of their own."""

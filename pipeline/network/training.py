@@ -11,26 +11,28 @@ import copy
 import hashlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.artifacts import atomic_file
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
+from pipeline.hardware import resolve_training_precision
 from pipeline.images.augment import Augmenter
-from pipeline.images.batches import LoadedBatch, load_batches
+from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
 from pipeline.images.rejection import Rejections
 from pipeline.network.batch_plan import BatchPlan
 from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
-from pipeline.network.delg import local_loss
-from pipeline.network.landmark_network import LandmarkNetwork, build_embedding, build_landmark_network
+from pipeline.network.folding import fold_for_evaluation
+from pipeline.network.frozen_maps import FrozenMaps
+from pipeline.network.landmark_network import LandmarkNetwork, Losses, build_embedding, build_landmark_network
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
 from pipeline.network.training_set import TrainingSet, map_classes
 from pipeline.seeds import derive_seed, seeded
@@ -130,18 +132,23 @@ class Trainer:
         self.identity = _identity(network, setup, images)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frozen = self.phase.backbone_lr_scale == 0.0
+        self.precision = resolve_training_precision(self.device.type, self.phase.precision)
+        self.backbone: nn.Module = self.network.embedding.backbone
+        if self.frozen:  # then it only ever evaluates
+            self.backbone = fold_for_evaluation(self.backbone, self.device, self.phase.precision)
         self.optimiser = make_optimiser(self.network, self.phase)
         self.classes = torch.from_numpy(map_classes(images.labels)[1])
         self.plan = BatchPlan(images, self.phase, self.seed)
+        keeps_maps = self.frozen and self.phase.augment_copies
+        self.frozen_maps = FrozenMaps(self._run_backbone, self._load, self.plan) if keeps_maps else None
         self.progress = Progress()
 
     def run(self, on_step: OnStep) -> None:
         """Train all remaining epochs. With no epochs the network does not change."""
         self._resume()
         self._write_history()
-        augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
         planned = self.plan.remaining_batches(self.progress.epoch, self.progress.step)
-        batches = load_batches(self.images.paths, planned, augmenter, self.task.workers, on_bad=self.on_bad)
+        batches = self._read(planned)
         while self.progress.epoch < self.phase.epochs_run:
             left = self.plan.epoch_steps[self.progress.epoch] - self.progress.step
             for batch in itertools.islice(batches, left):
@@ -153,6 +160,19 @@ class Trainer:
                     self._save()
                     raise KeyboardInterrupt
             self._finish_epoch()
+
+    def _read(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
+        """The planned batches, without their pixels where the maps of a frozen backbone are kept."""
+        return self._load(planned) if self.frozen_maps is None else self.frozen_maps.batches(planned)
+
+    def _load(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
+        """The planned batches with their pixels; when the user asks to stop, the state is saved."""
+        augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
+        for batch in load_batches(self.images.paths, planned, augmenter, self.task.workers, on_bad=self.on_bad):
+            yield batch
+            if self.task.should_stop():
+                self._save()
+                raise KeyboardInterrupt
 
     def _step(self, batch: LoadedBatch) -> tuple[float, float]:
         """One optimiser step: its loss and learning rate. Raises PipelineError when the GPU memory does not suffice."""
@@ -175,45 +195,39 @@ class Trainer:
         self._set_modes()
         targets = self.classes[batch.rows].to(self.device)
         with seeded(self.seed, "step", self._steps_done()):  # for stochastic depth
-            maps = self._forward_backbone(batch)
-            descriptors = self._embed(maps)
-        scores = self.network.head.scores(descriptors)
-        loss = F.cross_entropy(self.network.head.logits(scores, targets), targets)
-        local = self._local_loss(maps, targets)
-        value, local_value = torch.stack([loss, local]).tolist()  # synchronises, to stop at the step that diverges
+            losses = self._compute_losses(batch, targets)
+        value, local_value = torch.stack([losses.head, losses.local]).tolist()  # synchronises: the bad step stops
         if not math.isfinite(value + local_value):
             raise self._not_finite(f"the loss is {value}, of the local branch {local_value}", batch)
         self.optimiser.zero_grad(set_to_none=True)
-        (loss + local).backward()
+        (losses.head + losses.local).backward()
         clip_local_gradients(self.network)
         self.optimiser.step()
         self.progress.step += 1
         self.progress.loss_sum += value * len(targets)
         self.progress.local_sum += local_value * len(targets)
-        self.progress.correct += int((scores.argmax(1) == targets).sum())
+        self.progress.correct += int(losses.correct)
         self.progress.seen += len(targets)
         return value, rate
 
-    def _forward_backbone(self, batch: LoadedBatch) -> dict[str, Tensor]:
-        """The backbone's maps of the batch, without gradients if the backbone is frozen."""
+    def _compute_losses(self, batch: LoadedBatch, targets: Tensor) -> Losses:
+        copy = self.progress.epoch % max(self.phase.augment_copies, 1)
+        inputs = self._find_maps(batch, copy) if self.frozen else batch.images.to(self.device, non_blocking=True)
+        with mixed_precision(self.device, self.precision):
+            return self.network(inputs, targets)
+
+    def _find_maps(self, batch: LoadedBatch, copy: int | None = None) -> dict[str, Tensor]:
+        """The maps of the batch for what follows the backbone, kept or computed. copy: None = not augmented."""
+        kept = self.frozen_maps
+        maps = self._run_backbone(batch) if kept is None else kept.take(copy, batch.rows.tolist())
+        return {name: values.float() for name, values in maps.items()} if self.precision == "float32" else maps
+
+    @torch.no_grad()
+    def _run_backbone(self, batch: LoadedBatch) -> dict[str, Tensor]:
+        """The backbone's maps of the batch, without gradients."""
         images = batch.images.to(self.device, non_blocking=True)
-        with (
-            mixed_precision(self.device, self.phase.precision),
-            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
-        ):
-            return self.network.embedding.backbone(images)
-
-    def _embed(self, maps: dict[str, Tensor]) -> Tensor:
-        with mixed_precision(self.device, self.phase.precision):
-            return self.network.embedding.embed(maps["deep"])
-
-    def _local_loss(self, maps: dict[str, Tensor], targets: Tensor) -> Tensor:
-        """The loss of the local branch, 0 if there is none."""
-        if self.network.local is None:
-            return torch.zeros((), device=self.device)
-        with mixed_precision(self.device, self.phase.precision):
-            local_maps = self.network.local(maps["shallow"])
-        return local_loss(local_maps, self.network.classify_attended(local_maps), targets)
+        with mixed_precision(self.device, self.phase.precision if self.frozen else self.precision):
+            return self.backbone(images)
 
     def _set_modes(self) -> None:
         """Training mode for all but what is frozen."""
@@ -245,12 +259,12 @@ class Trainer:
             return None, None
         self.network.eval()
         loss, correct, count = 0.0, 0, 0
-        planned = self.plan.validation_batches(self.progress.epoch)
-        for batch in load_batches(self.images.paths, planned, workers=self.task.workers, on_bad=self.on_bad):
+        for batch in self._read(self.plan.validation_batches(self.progress.epoch)):
             if not len(batch.rows):
                 continue
             targets = self.classes[batch.rows].to(self.device)
-            logits = self.network.head(self._embed(self._forward_backbone(batch)))
+            with mixed_precision(self.device, self.precision):
+                logits = self.network.head(self.network.embedding.embed(self._find_maps(batch)["deep"]))
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += int((logits.argmax(1) == targets).sum())
             count += len(targets)

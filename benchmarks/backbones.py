@@ -1,0 +1,95 @@
+"""Processor time per image of backbones: evaluation as trained and folded, and a training step in both precisions.
+
+    python -m benchmarks.backbones
+    python -m benchmarks.backbones --names efficientnet_lite0 resnet50 --side 320
+
+Random weights: they cost what trained ones cost. Each column is the best of some rounds, all columns in turn, so that a
+busy machine slows all of them. The columns explain two choices: networks are folded before they evaluate
+(network/folding.py), and on a CPU what is trained is trained in float32 (hardware.resolve_training_precision).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.device import mixed_precision
+from pipeline.network.backbone import Backbone
+from pipeline.network.folding import fold_for_evaluation
+from pipeline.network.optimiser import batchnorm_layers
+
+CPU = torch.device("cpu")
+NAMES = ["efficientnet_lite0", "efficientnet_lite2", "mobilenet_v3_large", "resnet18", "resnet50"]
+PRECISIONS = ("float32", "bfloat16")
+TRAINED_IMAGES = 8  # in a batch of training; evaluation takes one image at a time, as extraction does
+
+
+def evaluate(network: nn.Module, precision: str, image: Tensor) -> Callable[[], object]:
+    """A forward pass of one image."""
+
+    def work() -> object:
+        with torch.inference_mode(), mixed_precision(CPU, precision):
+            return network(image)
+
+    return work
+
+
+def train(backbone: Backbone, precision: str, images: Tensor) -> Callable[[], object]:
+    """A forward and a backward pass of a batch, BatchNorm frozen."""
+
+    def work() -> object:
+        backbone.train()
+        for layer in batchnorm_layers(backbone):
+            layer.eval()
+        with mixed_precision(CPU, precision):
+            deep = backbone(images)["deep"]
+        return deep.float().mean().backward()
+
+    return work
+
+
+def measure(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least processor time of each, in milliseconds."""
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(rounds + 1):  # the first one warms up
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            best[name] = min(best[name], 1000 * (time.process_time() - start))
+    return best
+
+
+def compare(name: str, side: int, rounds: int) -> list[float]:
+    """Milliseconds per image: evaluation as trained and folded in both precisions, training in both."""
+    backbone = Backbone(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.rand(TRAINED_IMAGES, 3, side, side).mul(255).contiguous(memory_format=torch.channels_last)
+    works: dict[str, Callable[[], object]] = {}
+    for precision in PRECISIONS:
+        plain, folded = backbone, fold_for_evaluation(backbone, CPU, precision)
+        works[f"plain {precision}"] = evaluate(plain.eval(), precision, images[:1])
+        works[f"folded {precision}"] = evaluate(folded, precision, images[:1])
+    evaluated = list(measure(works, rounds).values())
+    steps = {precision: train(backbone, precision, images) for precision in PRECISIONS}
+    return evaluated + [value / TRAINED_IMAGES for value in measure(steps, max(rounds // 5, 1)).values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--names", nargs="+", default=NAMES, help="default: %(default)s")
+    parser.add_argument("--side", type=int, default=224, help="of the square images, in pixels")
+    parser.add_argument("--rounds", type=int, default=15)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    titles = ["plain f32", "folded f32", "plain bf16", "folded bf16", "train f32", "train bf16"]
+    print("| backbone, ms per image | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|")
+    for name in given.names:
+        cells = " | ".join(f"{value:.1f}" for value in compare(name, given.side, given.rounds))
+        print(f"| {name} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
