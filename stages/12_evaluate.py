@@ -35,11 +35,14 @@ def evaluate(task: TaskContext, config: Config) -> None:
     metrics = scores | {
         "cleaning": {name: cleaned.facts[name] for name in ("kept", "dropped", "landmarks")} if cleaned else {},
         "photographs": {"test": len(run.test), "index": len(run.index)},
+        "left_out": run.left_out.counts,
         "seconds": {stage: seconds for stage, seconds in task.seconds.items() if stage != layout.EVALUATE},
     }
     write_json(task.folder / "metrics.json", metrics)
     (task.folder / "report.html").write_text(render_report(run, metrics), encoding="utf-8")
     log.info("%s\nthe report: %s", format_scores(metrics), task.published / "report.html")
+    if len(run.left_out.images):
+        log.warning("left out: %s; the report names them", run.left_out.describe())
 
 
 def score_answers(task: TaskContext, config: Config) -> tuple[dict[str, Any], JudgedRanking | None]:
@@ -70,7 +73,7 @@ def score_benchmark(task: TaskContext, config: Config) -> tuple[dict[str, Any], 
     return {"revisited": measure_benchmark(rankings, setups)}, judged
 
 
-STAGE = Stage(layout.EVALUATE, version=1, tasks=tasks)
+STAGE = Stage(layout.EVALUATE, version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

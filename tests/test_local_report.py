@@ -118,7 +118,14 @@ def test_without_inliers_no_pair_is_drawn(verified):
     pairs, test, index = verified
     pairs = replace(pairs, pairs=pairs.pairs[1:])
     assert show_pairs(pairs, test, index, None) == []
-    assert "Verified pairs" not in render_report(Run("r", test, index, index, verified=pairs), {"seconds": {}})
+    page = render_report(Run("r", test, index, index, verified=pairs), {"seconds": {}})
+    assert "No pair that could be shown has 1 inliers or more" in page and "<figure>" not in page
+
+
+def test_pairs_with_fewer_inliers_than_chance_gives_are_not_drawn(verified):
+    pairs, test, index = verified
+    assert len(show_pairs(replace(pairs, min_inliers=30), test, index, None)) == 1
+    assert show_pairs(replace(pairs, min_inliers=31), test, index, None) == []
 
 
 def test_a_missing_image_does_not_stop_the_report(verified):
@@ -158,10 +165,11 @@ def test_dropped_images_have_a_red_frame_and_those_kept_beside_them_a_green_one(
     images = write_photographs(tmp_path / "train", 9)
     train = split_of([f"i{row}" for row in range(9)], images.paths, images.labels)
     support = support_of([2] * 6 + [0, 2, 2], [1] * 6 + [0, 1, 1])
-    [strip] = show_dropped(train, support)
-    assert strip.title == "7"
+    assert show_dropped(train, support, {7: "Mill"})[0].title == "Mill"
+    [strip] = show_dropped(train, support, {})
+    assert strip.title == "landmark 7"
     assert [(cell.name, cell.good) for cell in strip.cells] == [("i6", False), ("i0", True), ("i3", True)]
     page = render_report(Run("r", train, train, train, support=support), {"seconds": {}})
     assert "Train photographs that the cleaning dropped" in page
     assert page.index('class="bad"') < page.index('title="i6"') < page.index('class="good"') < page.index('title="i0"')
-    assert "<b>7</b>" in page and 'title="i1"' not in page
+    assert "<b>landmark 7</b>" in page and 'title="i1"' not in page

@@ -12,6 +12,7 @@ from pipeline.competition.evaluation import Part
 from pipeline.competition.junk import Judgements
 from pipeline.competition.metrics import Truth
 from pipeline.images.split import Split
+from pipeline.report.answers import Answers, pick_answers, show_answers
 from pipeline.report.gallery import pick_queries, show_queries, show_query
 from pipeline.report.measures import (
     JudgedRanking,
@@ -41,7 +42,12 @@ def test_the_queries_that_gained_most_come_first_one_per_landmark_then_those_tha
     steps = [step("knn", [0.5, 0.1, 0.2, 0.9, NAN, 0.3, 0.4]), step("sort", [0.6, 0.9, 0.9, 0.2, NAN, 0.3, 0.3])]
     assert pick_queries(steps, ["a", "b", "b", "c", "d", "e", "f"]) == [1, 0, 3, 6]
     assert pick_queries(steps, list("abcdefg"), gains=1, losses=1) == [1, 3]
-    assert pick_queries([steps[0], steps[0]], list("abcdefg")) == []
+
+
+def test_where_no_step_changed_a_query_those_with_the_lowest_precision_are_shown():
+    unchanged = step("knn", [0.5, NAN, 0.2, 0.9, 0.2])
+    assert pick_queries([unchanged, unchanged], list("abcdc"), gains=2) == [2, 0]
+    assert pick_queries([step("knn", [NAN])] * 2, ["a"]) == []
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def split(tmp_path):
 def test_a_query_shows_what_is_right_what_is_wrong_and_what_is_new(split):
     steps = [step("knn", [0.5], [[0, NONE]]), step("insert", [1.0], [[0, 1]])]
     shown = show_query(0, JudgedRanking(steps, Truth.from_lists([[1, 2]])), split, split)
-    assert (shown.name, shown.relevant) == ("a", 2)
+    assert (shown.name, shown.note) == ("a", "2 photographs to find")
     assert [(strip.title, strip.note) for strip in shown.strips] == [("knn", "AP 0.50"), ("insert", "AP 1.00")]
     cells = [[(cell.name, cell.good, cell.new) for cell in strip.cells] for strip in shown.strips]
     assert cells == [[("a", False, False)], [("a", False, False), ("<b>", True, True)]]
@@ -73,6 +79,31 @@ def test_at_most_one_query_per_landmark_is_shown(split):
     steps = [step("knn", [0.1, 0.2, 0.3]), step("sort", [0.9, 0.9, 0.9])]
     judged = JudgedRanking(steps, Truth.from_lists([[0, 1], [0, 1], [2]]))
     assert [query.name for query in show_queries(judged, split, split)] == ["a", "c"]
+
+
+# ---- Answers -------------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_picked_from_the_surest_to_the_least_one_per_landmark_then_some_without():
+    labels = np.array([5, -1, 7, 5, 9, -1, 8, -1])
+    scores = np.array([0.5, 0.0, 0.9, 0.6, 0.1, 0.0, 0.6, 0.0], np.float32)
+    assert pick_answers(labels, scores) == [2, 3, 6, 4, 1, 5]
+    assert pick_answers(labels, scores, count=2, unknown=0) == [2, 4]
+    assert pick_answers(labels[:0], scores[:0]) == [] and pick_answers(labels[[1]], scores[[1]]) == [0]
+
+
+def test_without_a_solution_a_query_shows_its_landmark_by_name_and_what_each_step_found(split):
+    steps = [ranked("knn", [[0, NONE], [0, 1]], 0.0), ranked("insert", [[0, 1], [1, 0]], 0.0)]
+    answers = Answers(steps, np.array([4, 6]), np.array([0.25, 0.5], np.float32), {4: "<Mill>"})
+    second, first = show_answers(answers, split.take(np.arange(2)), split)
+    assert (first.name, first.note) == ("a", "<Mill>, confidence 0.25")
+    assert (second.name, second.note) == ("<b>", "landmark 6, confidence 0.50")
+    cells = [[(cell.name, cell.good, cell.new) for cell in strip.cells] for strip in first.strips]
+    assert cells == [[("a", None, False)], [("a", None, False), ("<b>", None, True)]]
+    metrics = {"retrieval": measure_retrieval({"recipe": steps}, {}), "seconds": {}}
+    page = render_report(Run("mine", split.take(np.arange(2)), split, split, answers=answers), metrics)
+    assert "&lt;Mill&gt;, confidence 0.25" in page and 'class="unknown new"' in page
+    assert "What the test photographs were taken for" in page and "Queries at each step" not in page
 
 
 # ---- Measures ------------------------------------------------------------------------------------------------------
@@ -193,7 +224,9 @@ def test_tables_are_aligned_for_a_console_and_escaped_for_a_page():
 
 # ---- The page ------------------------------------------------------------------------------------------------------
 
-EMPTY = {"title": "t", "counts": {"test": 0, "index": 0}, "scores": [], "queries": [], "pairs": [], "dropped": []}
+EMPTY = {"title": "t", "counts": {"test": 0, "index": 0}, "left_out": None, "min_inliers": None} | dict.fromkeys(
+    ("scores", "queries", "answers", "pairs", "dropped"), ()
+)
 
 
 @pytest.mark.parametrize("parts", [PARTS, {}])
@@ -216,7 +249,7 @@ def test_frames_and_names_of_a_query_are_on_the_page(split):
     page = render_report(Run("mine", split.take(np.arange(1)), split, split, judged), {"seconds": {}})
     assert page.count('class="bad"') == 3 and page.count('class="good new"') == 1
     assert 'title="&lt;b&gt;"' in page and "<b>knn<small>AP 0.00</small></b>" in page
-    assert "a, 1 photograph to find" in page
+    assert "a: 1 photograph to find" in page
 
 
 def test_a_value_that_a_template_lacks_is_an_error():

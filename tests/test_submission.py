@@ -15,6 +15,7 @@ from pipeline.competition.submission import (
     read_retrieval_solution,
     validate_recognition,
     validate_retrieval,
+    write_names,
     write_recognition,
     write_retrieval,
 )
@@ -214,3 +215,13 @@ def test_a_submission_and_a_solution_meet_in_the_metrics(tmp_path):
     )
     rows, truth = encode_retrieval(dict(read_retrieval(tmp_path / "s.csv")), solution.public, solution.ignored)
     assert rows.tolist() == [[-1, 0]] and truth.values.tolist() == [0]
+
+
+def test_answers_by_name_are_read_by_a_spreadsheet_as_text(tmp_path):
+    names = {1: 'Mill, "old"', 2: "=1+1", 3: "-x"}
+    scores = np.array([0.5, 0.25, 1.0, 0.0, 0.125], np.float32)
+    write_names(tmp_path / "names.csv", list("abcde"), np.array([1, 2, 3, -1, 9]), scores, names)
+    assert (tmp_path / "names.csv").read_text().splitlines() == [
+        "id,name,confidence", 'a,"Mill, ""old""",0.500000', "b,'=1+1,0.250000", "c,'-x,1.000000", "d,,",
+        "e,9,0.125000",
+    ]  # fmt: skip

@@ -10,12 +10,13 @@ Names ending in .gz are gzip files. Everything is streamed, record by record.
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import io
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Generic, TextIO, TypeVar, cast
@@ -30,6 +31,7 @@ from pipeline.competition.dataset import ID
 from pipeline.competition.records import name_id, quote, read_records
 from pipeline.errors import PipelineError
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is computed by a spreadsheet
 SHOWN = 5  # offenders named in an error
 BLOCK = 4_096  # lists converted to text at a time
 NO_IMAGES = "None"  # marks a query that is not scored in the retrieval solution
@@ -71,6 +73,21 @@ def write_recognition(path: Path, ids: Sequence[str], labels: Labels, scores: ND
         rounded = round_similarity(scores)  # never "-0.000000"
         for name, label, score in zip(ids, labels.tolist(), rounded.tolist(), strict=True):
             file.write(f"{name},{label} {score:.{DECIMALS}f}\n" if label >= 0 else f"{name},\n")
+
+
+def write_names(
+    path: Path, ids: Sequence[str], labels: Labels, scores: NDArray[np.float32], names: Mapping[int, str]
+) -> None:
+    """Write the answers of `write_recognition` for a person: columns id, name and confidence, empty without a label.
+
+    A name that a spreadsheet would compute gets an apostrophe before it.
+    """
+    with _open_output(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "name", "confidence"])
+        for image, label, score in zip(ids, labels.tolist(), round_similarity(scores).tolist(), strict=True):
+            name = names.get(label, str(label)) if label >= 0 else ""
+            writer.writerow([image, f"'{name}" if name.startswith(FORMULA) else name, f"{score:.6f}" if name else ""])
 
 
 def _refuse_unsafe_ids(path: Path, *lists: Sequence[str]) -> None:

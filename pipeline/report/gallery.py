@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.arrays import NONE
 from pipeline.images.split import Split
 from pipeline.report.inline_images import make_thumbnail
-from pipeline.report.measures import JudgedRanking, JudgedStep
+from pipeline.report.measures import JudgedRanking, JudgedStep, RankedStep
 
 HEIGHT_PX, QUERY_HEIGHT_PX = 104, 166
 RANKS = 9  # images of each list that are shown
@@ -20,11 +20,14 @@ GAINS, LOSSES = 6, 2  # queries that are shown
 
 @dataclass(frozen=True)
 class Cell:
-    """A small image in a green frame (good) or a red one, and whether it is marked as new. source: a data URI."""
+    """A small image in a green frame (good), a red one, or a grey one where nobody knows (None). source: a data URI.
+
+    new: whether it is marked as new.
+    """
 
     name: str
     source: str
-    good: bool
+    good: bool | None
     new: bool = False
 
 
@@ -39,11 +42,11 @@ class Strip:
 
 @dataclass(frozen=True)
 class ShownQuery:
-    """A query image, how many index images show its landmark, and a strip for each step."""
+    """A query image, a note on it, and a strip for each step."""
 
     name: str
     source: str
-    relevant: int
+    note: str
     strips: Sequence[Strip]
 
 
@@ -59,6 +62,7 @@ def pick_queries(
 ) -> list[int]:
     """The queries that gained the most from the first step to the last, then those that lost the most.
 
+    Where none gained or lost, those with the lowest precision: a gallery is never empty for that reason.
     groups: one hashable value per query; at most one query of a group is picked. Queries that were not scored (NaN)
     are left out; ties go to the smaller row.
     """
@@ -67,24 +71,45 @@ def pick_queries(
     best = scored[np.argsort(-change[scored], kind="stable")]
     worst = best[::-1]
     gained, lost = best[change[best] > 0].tolist(), worst[change[worst] < 0].tolist()
-    return _take_one_per_group(gained, groups, gains) + _take_one_per_group(lost, groups, losses)
+    changed = _take_one_per_group(gained, groups, gains) + _take_one_per_group(lost, groups, losses)
+    lowest = scored[np.argsort(steps[-1].precisions[scored], kind="stable")].tolist()
+    return changed or _take_one_per_group(lowest, groups, gains)
 
 
 def show_query(query: int, ranking: JudgedRanking, test: Split, index: Split) -> ShownQuery:
     """A query with the first images of every step; new are images that the first step does not list at all."""
     relevant = set(ranking.relevant(query).tolist())
-    listed_first = set(ranking.steps[0].rows[query].tolist())
-    strips = []
-    for step in ranking.steps:
+    strips = [
+        Strip(step.name, f"AP {step.precisions[query]:.2f}", cells)
+        for step, cells in zip(ranking.steps, show_lists(query, ranking.steps, index, relevant), strict=True)
+    ]
+    note = f"{len(relevant)} photograph{'' if len(relevant) == 1 else 's'} to find"
+    return ShownQuery(id_of(test, query), show_query_image(test, query), note, strips)
+
+
+def show_lists(
+    query: int, steps: Sequence[RankedStep | JudgedStep], index: Split, relevant: Container[int] | None
+) -> list[list[Cell]]:
+    """The first images of every step; new are those that the first step does not list. relevant: None = unknown."""
+    listed_first = set(steps[0].rows[query].tolist())
+    lists = []
+    for step in steps:
         rows = step.rows[query, :RANKS]
-        first = rows[rows != NONE].tolist()
-        cells = [show_image(index, row, good=row in relevant, new=row not in listed_first) for row in first]
-        strips.append(Strip(step.name, f"AP {step.precisions[query]:.2f}", cells))
-    source = make_thumbnail(path_of(test, query), QUERY_HEIGHT_PX)
-    return ShownQuery(id_of(test, query), source, len(relevant), strips)
+        lists.append(
+            [
+                show_image(index, row, None if relevant is None else row in relevant, new=row not in listed_first)
+                for row in rows[rows != NONE].tolist()
+            ]
+        )
+    return lists
 
 
-def show_image(split: Split, row: int, good: bool, new: bool = False) -> Cell:
+def show_query_image(test: Split, query: int) -> str:
+    """The image of a query, as a data URI."""
+    return make_thumbnail(path_of(test, query), QUERY_HEIGHT_PX)
+
+
+def show_image(split: Split, row: int, good: bool | None, new: bool = False) -> Cell:
     """A small image in its frame."""
     return Cell(id_of(split, row), make_thumbnail(path_of(split, row), HEIGHT_PX), good, new)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.features.local_store import LocalFeatures, LocalStore
 from pipeline.images.decode import Size
 from pipeline.images.split import Split
 from pipeline.matching.verification import MatchOptions, verify_pair
+from pipeline.report.answers import name_landmark
 from pipeline.report.gallery import Strip, id_of, path_of, show_image
 from pipeline.report.inline_images import read_or_grey
 from pipeline.report.matches import Figure, MatchedImages, show_matches
@@ -24,12 +26,16 @@ SHOWN_LANDMARKS, SHOWN_SUPPORTERS = 6, 7
 
 @dataclass(frozen=True)
 class VerifiedPairs:
-    """The verified pairs of test and index images, a table of query, row and inliers, and what gave the inliers."""
+    """The verified pairs of test and index images, a table of query, row and inliers, and what gave the inliers.
+
+    min_inliers: fewer may be chance, and are not shown.
+    """
 
     pairs: pd.DataFrame
     queries: LocalStore
     base: LocalStore
     settings: VerifySettings
+    min_inliers: int = 1
 
 
 def show_pairs(verified: VerifiedPairs, test: Split, index: Split, truth: Truth | None) -> list[Figure]:
@@ -38,6 +44,7 @@ def show_pairs(verified: VerifiedPairs, test: Split, index: Split, truth: Truth 
     Without that limit the clearest pairs of the demo would be portraits of two strangers.
     """
     pairs = verified.pairs if truth is None else _keep_relevant(verified.pairs, truth)
+    pairs = pairs[pairs["inliers"] >= verified.min_inliers]
     options, longer_sides = MatchOptions.from_settings(verified.settings), index.longer_sides
     figures = []
     for query, row in pick_pairs(pairs, SHOWN_PAIRS):
@@ -64,16 +71,16 @@ def pick_pairs(pairs: pd.DataFrame, count: int) -> list[tuple[int, int]]:
     return list(zip(chosen["query"].tolist(), chosen["row"].tolist(), strict=True))
 
 
-def show_dropped(train: Split, support: pd.DataFrame) -> list[Strip]:
+def show_dropped(train: Split, support: pd.DataFrame, names: Mapping[int, str]) -> list[Strip]:
     """A strip per landmark: a train image that was dropped, then images of the landmark that were kept.
 
-    support: supporters and kept of each train image.
+    support: supporters and kept of each train image. names: of landmarks, where they have some.
     """
     landmarks = train.table["landmark"].to_numpy()
     strips = []
     for dropped, kept in pick_dropped(landmarks, support):
         cells = [show_image(train, dropped, good=False), *(show_image(train, row, good=True) for row in kept)]
-        strips.append(Strip(str(landmarks[dropped]), "", cells))
+        strips.append(Strip(name_landmark(int(landmarks[dropped]), names), "", cells))
     return strips
 
 

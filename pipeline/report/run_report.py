@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import jinja2
 import pandas as pd
 
 from pipeline.images.split import Split
+from pipeline.report.answers import Answers, show_answers
 from pipeline.report.gallery import show_queries
+from pipeline.report.left_out import NOTHING_LEFT_OUT, LeftOut, tabulate_left_out
 from pipeline.report.local_report import VerifiedPairs, show_dropped, show_pairs
 from pipeline.report.measures import JudgedRanking
 from pipeline.report.tables import tabulate_scores, tabulate_seconds
@@ -23,8 +25,9 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 class Run:
     """What the report shows of a run beside its metrics; None for what the run does not have.
 
-    judged: the recipe's ranking against the ground truth. verified: the pairs of test and index. support: supporters
-    and kept of each train image, if the cleaning verified them.
+    judged: the recipe's ranking against the ground truth; answers: what is shown in its place without one. verified:
+    the pairs of test and index. support: supporters and kept of each train image, if the cleaning verified them.
+    left_out: the images that could not be used. names: of landmarks, where they have some.
     """
 
     name: str
@@ -32,14 +35,17 @@ class Run:
     index: Split
     train: Split
     judged: JudgedRanking | None = None
+    answers: Answers | None = None
     verified: VerifiedPairs | None = None
     support: pd.DataFrame | None = None
+    left_out: LeftOut = NOTHING_LEFT_OUT
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
     """The report as one HTML page that contains its images. metrics: as in metrics.json.
 
-    Without a ground truth it has no scores and no queries, only counts, pairs, dropped images and times.
+    Without a ground truth it has no scores, and shows answers in the place of judged queries.
     """
     truth = run.judged.truth if run.judged else None
     return render_template(
@@ -48,8 +54,11 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
         counts={"test": len(run.test), "index": len(run.index)},
         scores=tabulate_scores(metrics),
         queries=show_queries(run.judged, run.test, run.index) if run.judged else [],
+        answers=show_answers(run.answers, run.test, run.index) if run.answers else [],
+        min_inliers=run.verified.min_inliers if run.verified else None,
         pairs=show_pairs(run.verified, run.test, run.index, truth) if run.verified else [],
-        dropped=show_dropped(run.train, run.support) if run.support is not None else [],
+        dropped=show_dropped(run.train, run.support, run.names) if run.support is not None else [],
+        left_out=tabulate_left_out(run.left_out),
         times=tabulate_seconds(metrics["seconds"]),
     )
 

@@ -21,12 +21,13 @@ TIME_TEXT = "How long each stage took when it last ran."
 
 
 class Table(NamedTuple):
-    """Text under headings, the first column left-aligned and the others right-aligned."""
+    """Text under headings. words: all columns are left-aligned, else only the first, and the others on the right."""
 
     heading: str
     text: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: bool = False
 
 
 class Column(NamedTuple):
