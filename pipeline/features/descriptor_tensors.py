@@ -17,7 +17,8 @@ def decode_tensor(stored: Tensor) -> Tensor:
     """Stored descriptors (…, D) float16 or int8, (…, D / 8) uint8, or float32 as they are  ->  (…, D) float32."""
     if stored.dtype == torch.int8:
         vectors = stored.float()
-        norms = vectors.square().sum(-1, keepdim=True).sqrt_()
+        # In float64, since not every library rounds the root of a float32 correctly.
+        norms = vectors.square().sum(-1, keepdim=True).double().sqrt_().float()
         return vectors * (1 / norms.where(norms > 0, 1.0))
     if stored.dtype == torch.uint8:
         size = float(np.float32(1 / np.sqrt(8 * stored.shape[-1])))
