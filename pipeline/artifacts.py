@@ -152,10 +152,12 @@ def find_damage(folder: Path, manifest: Manifest, thorough: bool = False) -> lis
 @dataclass(frozen=True)
 class Trust:
     """What is believed without looking. thorough: hash every file, also those whose size and time are as recorded.
-    code: take what other code has made for what this code would make."""
+    code: take what other code has made for what this code would make. outside: take what lies outside of outputs/,
+    such as photographs, for unchanged."""
 
     thorough: bool = False
     code: bool = False
+    outside: bool = False
 
 
 def explain_staleness(folder: Path, key: CacheKey, trust: Trust = Trust()) -> list[str]:

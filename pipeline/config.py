@@ -98,6 +98,11 @@ class Config(Settings):
         index = any(VerifiedPairs in self.rerank.needs(recipe) for recipe in self.rerank.recipes.values())
         return ["index"] * index + ["train"] * (self.recognition.max_inliers > 0 or self.vote.max_inliers > 0)
 
+    @property
+    def min_inliers(self) -> int:
+        """The inliers from which a pair is shown to a person: with fewer, an agreement may be chance."""
+        return self.rerank.verify.min_inliers or self.clean.min_inliers
+
     def count_neighbours(self, queries: str, base: str) -> int:
         """How many neighbours in the split `base` each image of the split `queries` gets."""
         if base == NON_LANDMARK:

@@ -11,6 +11,8 @@ EXTRACT_GLOBAL, BUILD_KNN, EXTRACT_LOCAL = "05_extract_global", "06_build_knn", 
 VERIFY, PREDICT, RERANK = "08_verify_matches", "09_predict_landmarks", "10_rerank_retrieval"
 SUBMIT, EVALUATE = "11_write_submissions", "12_evaluate"
 
+SETTINGS = "settings.json"  # of the run, as its last command had them
+
 # Stage 01
 REJECTED = f"{PREPARE}:rejected.csv"  # what the inspection refused; see left_out for later work
 LANDMARK_NAMES = f"{PREPARE}:landmarks.csv"
@@ -33,6 +35,7 @@ WHITENING = f"{BUILD_KNN}/whitening"
 
 # Stage 09
 RECOGNITION = f"{PREDICT}:recognition.parquet"
+UNKNOWN = f"{PREDICT}:unknown.json"  # the support that an answer needs
 
 
 def images(split: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.artifacts import (
     find_damage,
     read_manifest,
     recover,
+    write_json,
 )
 from pipeline.code_digest import digest_code
 from pipeline.competition.external_files import ExternalFiles
@@ -34,6 +36,7 @@ from pipeline.task_context import TaskContext
 STAGES = Path(__file__).resolve().parent.parent / "stages"
 MOST_WORKERS = 16  # loader processes by default: each holds two batches in shared memory, and 16 feed any one GPU
 DEFAULT_CONFIG = Path("configs/demo.toml")
+READING = "a query"  # the name, in errors, of a task that makes nothing
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,12 @@ class Pipeline:
             # What was fresh stays so; what was stale may have become fresh.
             self._reasons = {artifact: reasons for artifact, reasons in self._reasons.items() if not reasons}
 
+    def open_inputs(self, references: Iterable[str]) -> TaskContext:
+        """A context that reads these artifacts and writes nothing. Raises PipelineError for one that is stale."""
+        task = Task(READING, lambda task, config: None, {}, tuple(dict.fromkeys(references)))
+        self._require_inputs(task)
+        return self._context(task, self._folder(READING), {}, lambda: False)
+
     def _run_task(self, stage: Stage, task: Task, reasons: list[str], force: bool) -> None:
         folder = self._folder(task.artifact)
         recover(folder)
@@ -144,24 +153,31 @@ class Pipeline:
         return seconds
 
     def _explain_task(self, stage: Stage, task: Task) -> list[str]:
+        if self.trust.outside and _is_outside(task.artifact):
+            return []
         if task.artifact not in self._reasons:
             stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
             folder = self._folder(task.artifact)
             reasons = explain_staleness(folder, self._cache_key(stage, task), self.trust)
-            reasons = self._external.explain(task.external(), read_manifest(folder), reasons) or task.doubt(folder)
+            reasons = self._external.explain(task.external(), read_manifest(folder), reasons)
+            reasons = reasons or ([] if self.trust.outside else task.doubt(folder))
             self._reasons[task.artifact] = [f"{owner} is stale" for owner in stale] + reasons
         return self._reasons[task.artifact]
 
     def _require_inputs(self, task: Task) -> None:
         for owner in self._input_owners(task):
             stage, other = self._owner[owner]
-            reasons = self._explain_task(stage, other)
-            if reasons:
+            if self._explain_task(stage, other):
+                cause = self._find_cause(owner)
+                reasons = self._explain_task(*self._owner[cause])
+                before = f"{cause}: " if cause != owner else ""
+                by_code = all(reason.startswith("code of ") for reason in reasons)
                 raise PipelineError(
-                    f"{task.artifact} reads {owner}, which is not up to date: {'; '.join(reasons[:3])}",
+                    f"{task.artifact} reads {owner}, which is not up to date: {before}{'; '.join(reasons[:3])}",
                     self._folder(owner),
                     f"./run_all.sh with the same settings and --to {stage.number} brings it up to date"
-                    + (f"; --force {stage.number} makes it again" if self._is_damaged(owner) else ""),
+                    + (f"; --force {stage.number} makes it again" if self._is_damaged(owner) else "")
+                    + ("; --trust-code takes it as it is" if by_code else ""),
                 )
         for reference in task.inputs:
             owner, name = layout.split_reference(reference)
@@ -174,16 +190,28 @@ class Pipeline:
                     f"--force {number} makes it again",
                 )
 
+    def _find_cause(self, artifact: str) -> str:
+        """The artifact that made this one stale: itself, or the first stale one that it was made from, and so on."""
+        for owner in self._input_owners(self._owner[artifact][1]):
+            if self._explain_task(*self._owner[owner]):
+                return self._find_cause(owner)
+        return artifact
+
     def _is_damaged(self, artifact: str) -> bool:
         manifest = read_manifest(self._folder(artifact))
         return manifest is not None and bool(find_damage(self._folder(artifact), manifest))
 
     def _cache_key(self, stage: Stage, task: Task) -> CacheKey:
-        inputs = self._external.digest(task.external(), read_manifest(self._folder(task.artifact)))
+        recorded = read_manifest(self._folder(task.artifact))
+        if self.trust.outside:
+            known = recorded.key["inputs"] if recorded else {}
+            inputs = {name: digest for name, digest in known.items() if name not in task.inputs or _is_outside(name)}
+        else:
+            inputs = self._external.digest(task.external(), recorded)
         for reference in task.inputs:
             artifact, name = layout.split_reference(reference)
             manifest = read_manifest(self._folder(artifact))
-            inputs[reference] = (manifest.digest(name) if manifest else None) or "missing"
+            inputs.setdefault(reference, (manifest.digest(name) if manifest else None) or "missing")
         return CacheKey(stage.name, stage.version, task.settings, inputs, digest_code(task.run))
 
     def _input_owners(self, task: Task) -> list[str]:
@@ -219,10 +247,31 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
     def work() -> None:
         config = load_config(given.config, given.settings)
         with logging_to(_run_folder(config)):
+            record_settings(config)
             pipeline = Pipeline(config, load_stages(), Trust(given.verify, given.trust_code))
             pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name), given.force)
 
     return run_guarded(work)
+
+
+def record_settings(config: Config) -> None:
+    """Write the settings of the run into its folder, for those who ask it later; the last command's count."""
+    write_json(_run_folder(config) / layout.SETTINGS, config.model_dump(mode="json"))
+
+
+def load_run(folder: Path) -> Config:
+    """The settings of the run in outputs/<run>/, wherever that folder lies now. Raises PipelineError for no run."""
+    path = folder / layout.SETTINGS
+    hint = "give the folder of a run, such as outputs/demo; a run of an earlier version: ./run_all.sh once more"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        place = folder.absolute()
+        values |= {"run": place.name, "runtime": values["runtime"] | {"outputs": str(place.parent)}}
+        return Config.model_validate(values)
+    except OSError as error:
+        raise PipelineError(f"there is no run: {error.strerror}", path, hint) from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise PipelineError(f"the settings of this run cannot be read: {error}", path, hint) from None
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -239,6 +288,11 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help="take artifacts that other code made for fresh; a raised version still counts",
     )
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings to override")
+
+
+def _is_outside(artifact: str) -> bool:
+    """Whether an artifact lies outside of outputs/, as the demo world does."""
+    return Path(artifact).is_absolute()
 
 
 def _run_folder(config: Config) -> Path:

@@ -6,11 +6,18 @@ import sys
 from typing import Any
 
 from pipeline import layout
+from pipeline.artifacts import write_json
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
-from pipeline.tasks.prediction import read_recognition_evidence, vote_references, vote_split
+from pipeline.tasks.prediction import (
+    calibrate_support,
+    read_recognition_evidence,
+    unknown_references,
+    vote_references,
+    vote_split,
+)
 
 
 def tasks(config: Config) -> list[Task]:
@@ -18,11 +25,16 @@ def tasks(config: Config) -> list[Task]:
     settings: dict[str, Any] = {"vote": config.vote.model_dump(), "recognition": config.recognition.answer_settings}
     if config.recognition.head_power:
         settings["weights"] = {name: model.weight for name, model in config.models.items()}
-    return [Task(layout.PREDICT, predict_landmarks, settings, tuple(vote_references(config)))]
+    settings["seed"] = config.seed  # of the sample of train
+    references = dict.fromkeys([*vote_references(config), *unknown_references(config)])
+    return [Task(layout.PREDICT, predict_landmarks, settings, tuple(references))]
 
 
 def predict_landmarks(task: TaskContext, config: Config) -> None:
-    """Write index.parquet, test.parquet (label, confidence) and recognition.parquet (label, score), rows as in 01."""
+    """Write index.parquet, test.parquet (label, confidence) and recognition.parquet (label, score), rows as in 01.
+
+    unknown.json says how much support an answer needs to be one for a landmark of train.
+    """
     import numpy as np
     import pandas as pd
 
@@ -36,9 +48,10 @@ def predict_landmarks(task: TaskContext, config: Config) -> None:
         log.info("%s: %d landmarks predicted", split, len(np.unique(votes.labels[voted])))
     answer = answer_recognition(read_recognition_evidence(task, config), config.recognition)
     pd.DataFrame(answer._asdict()).to_parquet(task.folder / "recognition.parquet", index=False)
+    write_json(task.folder / "unknown.json", calibrate_support(task, config)._asdict())
 
 
-STAGE = Stage(layout.PREDICT, version=1, tasks=tasks)
+STAGE = Stage(layout.PREDICT, version=2, tasks=tasks)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE.name))

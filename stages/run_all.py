@@ -10,7 +10,7 @@ from pipeline.artifacts import Trust
 from pipeline.config import load_config
 from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
-from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
+from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages, record_settings
 
 
 def main() -> int:
@@ -38,6 +38,7 @@ def work(given: argparse.Namespace) -> None:
     if given.status:
         return print_status(Pipeline(config, stages, trust), chosen)
     with logging_to(config.runtime.outputs.absolute() / config.run):
+        record_settings(config)
         start = time.monotonic()
         pipeline = Pipeline(config, stages, trust)
         for stage in chosen:

@@ -18,6 +18,7 @@ ROOMS = [
 ]  # each may use those before it
 ON_TOP = {"config", "runner"}  # they know the settings of all rooms, and run the stages
 COMMANDS = {path.stem for path in PIPELINE.glob("*.py") if "__main__" in path.read_text()}
+ASKING = "query"  # a command with rooms of its own, above the others: it goes through all of them as the stages do
 GROUND = {path.stem for path in PIPELINE.glob("*.py")} - ON_TOP - COMMANDS - {"__init__"}
 OF_STAGES = {"layout", "console"}  # ground that only the top and the stages use: names of stages, the process
 STAGE_NAME = re.compile(r"\b(0[1-9]|1[0-2])_[a-z]+_")
@@ -58,14 +59,16 @@ def test_the_ground_imports_only_the_ground():
 
 def test_every_folder_of_the_library_has_its_place_in_the_order():
     folders = {path.name for path in PIPELINE.iterdir() if (path / "__init__.py").exists()}
-    assert folders == {*ROOMS, "tasks", "demo_world"}
+    assert folders == {*ROOMS, "tasks", "demo_world", ASKING}
     for path in modules():
         if path.parent.name == "demo_world":
             assert rooms_of(path) <= GROUND - OF_STAGES | {"demo_world"}, path
         else:
             assert "demo_world" not in rooms_of(path), f"{path}: only stage 01 renders the demo world"
-        if path.parent.name != "tasks":
-            assert "tasks" not in rooms_of(path), f"{path}: only the stages use their tasks"
+        if path.parent.name not in ("tasks", ASKING):
+            assert "tasks" not in rooms_of(path), f"{path}: only the stages and queries use their tasks"
+        if path.parent.name != ASKING:
+            assert ASKING not in rooms_of(path), f"{path}: nothing needs a query"
 
 
 def test_only_the_layout_names_stages():
@@ -77,7 +80,7 @@ def test_only_the_layout_names_stages():
 
 def test_only_the_runner_and_the_commands_read_a_command_line():
     reading = {path.stem for path in modules() if "argparse" in path.read_text() or "sys.argv" in path.read_text()}
-    assert reading == COMMANDS | {"runner", "console"}  # console logs the command
+    assert reading == COMMANDS | {"__main__", "runner", "console"}  # console logs the command
     for name in COMMANDS:
         assert len((PIPELINE / f"{name}.py").read_text().splitlines()) < 160, name
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.ranking.recognition import (
+    ban_by_frequency,
     ban_frequent,
     raise_votes,
     recognise,
@@ -214,3 +215,11 @@ def test_bans_sink_below_lowered_scores():
     weights, labels = np.float32([[0.1], [0.1], [0.1], [0.1]]), np.array([[1], [1], [1], [2]])
     answer = recognise(weights, labels, votes=1, lower_by=np.ones(4, np.float32), ban_above=2)
     assert answer.scores.tolist() == [-3, -3, -3, pytest.approx(-0.9)]
+
+
+def test_a_photograph_outside_of_the_test_set_is_banned_by_the_answers_of_the_test_set():
+    predicted = np.array([12, 12, 12, 5, -1])
+    labels, scores = np.array([12, 5, 7, -1]), np.float32([0.9, 0.8, 0.7, 0.0])
+    assert ban_by_frequency(labels, scores, predicted, 2).tolist() == pytest.approx([-3.0, 0.8, 0.7, 0.0])
+    for unchanged in (ban_by_frequency(labels, scores, predicted, 0), ban_by_frequency(labels, scores, labels[:0], 2)):
+        assert unchanged.tolist() == scores.tolist()

@@ -70,6 +70,22 @@ def test_nothing_reruns_when_nothing_has_changed(smoke):
     assert artifacts_with_times(outputs) == before
 
 
+def test_a_query_gets_the_rows_of_the_submissions(smoke):
+    from pipeline.query import open_run
+
+    arguments, outputs = smoke
+    opened = open_run(outputs)
+    images, landmarks = (
+        pd.read_csv(outputs / "11_write_submissions" / name, dtype=str, keep_default_na=False).iloc[:, 1].tolist()
+        for name in SUBMISSIONS
+    )
+    world = Path(next(one for one in arguments if one.startswith("data.root=")).partition("=")[2])
+    paths = pd.read_parquet(outputs / "01_prepare_data" / "test.parquet")["path"]
+    answers = [opened.search(world / path) for path in paths]
+    assert [" ".join(answer.ids) for answer in answers] == images
+    assert [f"{answer.landmark} {answer.confidence:.6f}" for answer in answers] == landmarks
+
+
 def test_a_changed_setting_reruns_its_stage_alone_and_the_status_names_what_is_stale(smoke, tmp_path, capsys):
     arguments, outputs = smoke
     shutil.copytree(outputs, tmp_path / "smoke")

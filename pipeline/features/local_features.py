@@ -91,7 +91,7 @@ def write_threshold(task: TaskContext, extractor: LocalExtractor, split: Split, 
     drawn = np.random.default_rng(seed).permutation(len(split))[: extractor.settings.calibration_photographs]
     sample = split.take(np.sort(drawn))
     rejections = Rejections(sample, task.folder)
-    value = calibrate_attention(extractor, _list_regions(sample), task.workers, rejections.add)
+    value = calibrate_attention(extractor, list_regions(sample), task.workers, rejections.add)
     read = len(sample) - len(rejections.reasons)
     write_json(task.folder / THRESHOLD, {"min_attention": value, "photographs": read})
     rejections.write(task)
@@ -109,7 +109,7 @@ def write_local_features(
 
     Nor have images that cannot be read; rejected.csv lists them. Resumes after the last finished shard.
     """
-    regions, settings = _list_regions(split), extractor.settings
+    regions, settings = list_regions(split), extractor.settings
 
     def make(rows: Integers, on_bad: OnBad) -> Arrays:
         positions = np.flatnonzero(wanted[rows])
@@ -196,7 +196,8 @@ def locate_cells(cells: Size, centre_px: int, scaled: Size, region: ImageRegion)
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
 
-def _list_regions(split: Split) -> list[ImageRegion]:
+def list_regions(split: Split) -> list[ImageRegion]:
+    """The regions of the images of a split."""
     boxes: Sequence[Box | None] = split.boxes or [None] * len(split)
     return [ImageRegion(*values) for values in zip(split.paths, split.sizes, boxes, strict=True)]
 

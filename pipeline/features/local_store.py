@@ -66,6 +66,11 @@ def decode_descriptors(stored: NDArray) -> Floats:
     return DECODE[stored.dtype](stored)
 
 
+def as_stored(features: LocalFeatures, storage: str) -> LocalFeatures:
+    """The features of an image as a store in this format gives them back."""
+    return features._replace(descriptors=decode_descriptors(encode_descriptors(features.descriptors, storage)))
+
+
 def pack(features: Sequence[LocalFeatures], storage: str) -> Arrays:
     """The features of consecutive images as `write_ragged_in_shards` expects them, "counts" included.
 

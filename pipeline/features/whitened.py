@@ -36,6 +36,12 @@ def write_whitening(folder: Path, train: Vectors, settings: SearchSettings) -> W
     return whitening
 
 
+def load_whitening(folder: Path) -> Whitening:
+    """The whitening that `write_whitening` wrote to a folder."""
+    mean, projection, explained = (np.load(folder / f"{name}.npy") for name in Whitening._fields)
+    return Whitening(mean, projection, float(explained))
+
+
 def write_whitened(task: TaskContext, whitening: Path, descriptors: Vectors, sources: Sequence[Path]) -> None:
     """Write descriptors.npy, (N, dims) float32: whitened by what `write_whitening` wrote to a folder.
 
@@ -45,8 +51,7 @@ def write_whitened(task: TaskContext, whitening: Path, descriptors: Vectors, sou
     rejected = combine_rejected(sources)
     missing = rejected["row"].to_numpy()
     rejected.to_csv(task.folder / REJECTED, index=False, lineterminator="\n")
-    mean, projection, explained = (np.load(whitening / f"{name}.npy") for name in Whitening._fields)
-    fitted = Whitening(mean, projection, float(explained))
+    fitted = load_whitening(whitening)
 
     def make(start: int, stop: int) -> Arrays:
         whitened = fitted.apply(descriptors[start:stop])

@@ -168,5 +168,6 @@ DBA = Step(
     _apply_dba,
     lambda settings: (DescriptorPair, IndexGraph) + (LandmarkVotes,) * settings.supervised,
     DatabaseSettings,
+    moves_index=True,
     tunable={"k": _K_TRIED, "alpha": _ALPHA_TRIED},
 )

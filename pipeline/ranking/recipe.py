@@ -120,6 +120,12 @@ def apply_step(name: str, state: State, settings: RerankSettings, search: Search
     """
     step, own, (ranking, evidence) = STEPS[name], settings.of_step(name), state
     result = step.apply(ranking, own, settings.top_k, *(evidence.get(kind) for kind in step.needs(own)))
+    return continue_from(result, state, search)
+
+
+def continue_from(result: Ranking | DescriptorPair, state: State, search: Search) -> State:
+    """The state after a step that gave this result; where it moved descriptors, the queries search again."""
+    ranking, evidence = state
     if isinstance(result, DescriptorPair):
         evidence = evidence.replace(result)
         near = search(result.queries, result.index, ranking.rows.shape[1])

@@ -115,9 +115,16 @@ def ban_frequent(labels: Labels, scores: Floats, ban_above: int) -> Floats:
     """
     if ban_above < 0:
         raise ValueError(f"ban_above={ban_above}; 0 or more is needed")
-    answered = labels != NO_LABEL
-    if ban_above == 0 or not answered.any():
+    return ban_by_frequency(labels, scores, labels, ban_above)
+
+
+def ban_by_frequency(labels: Labels, scores: Floats, predicted: Labels, ban_above: int) -> Floats:
+    """`ban_frequent` for images outside of the test set: labels count as often as in `predicted` (T,), its answers."""
+    if ban_above == 0:
         return scores
-    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    frequency: Integers = counts[which]
-    return np.where(answered & (frequency > ban_above), -frequency, scores).astype(np.float32)
+    known, counts = np.unique(predicted[predicted != NO_LABEL], return_counts=True)
+    if not len(known):
+        return scores
+    at = np.searchsorted(known, labels).clip(max=len(known) - 1)
+    frequency: Integers = np.where(known[at] == labels, counts[at], 0)
+    return np.where(frequency > ban_above, -frequency, scores).astype(np.float32)

@@ -31,6 +31,7 @@ class Step:
     summary: one line for the documentation. settings: the class of the section [rerank.<name>].
     reads_similarities: the scores of the lists have to be similarities, so the step cannot follow one that adds images
     with other scores (adds_other_scores).
+    moves_index: the step moves the descriptors of index images and no query decides how, nor is any moved.
     tunable: values that `benchmarks.tune` tries of each setting.
     """
 
@@ -41,6 +42,7 @@ class Step:
     settings: type[Settings] = Settings
     reads_similarities: bool = False
     adds_other_scores: bool = False
+    moves_index: bool = False
     tunable: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def needs_labels(self, settings: Settings) -> bool:

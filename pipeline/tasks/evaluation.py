@@ -146,5 +146,4 @@ def _open_verified(task: TaskContext, config: Config) -> VerifiedPairs:
     queries, base = (layout.local_features(config.local_model, split) for split in ("test", "index"))
     pairs = pd.read_parquet(task.input(layout.verified_pairs("index")))
     stores = LocalStore(task.input(queries)), LocalStore(task.input(base))
-    min_inliers = config.rerank.verify.min_inliers or config.clean.min_inliers
-    return VerifiedPairs(pairs, *stores, config.verify, min_inliers)
+    return VerifiedPairs(pairs, *stores, config.verify, config.min_inliers)

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.kill_storm import digest_artifacts
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"landmarks": 4, "train_images": 24, "index_images": 10, "test_images": 6}
 TINY = [
     *(f"demo.{name}={count}" for name, count in SIZES.items()),
