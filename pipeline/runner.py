@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from pipeline.artifacts import (
     find_damage,
     read_manifest,
     recover,
-    write_json,
 )
 from pipeline.code_digest import digest_code
 from pipeline.competition.external_files import ExternalFiles
@@ -30,6 +28,7 @@ from pipeline.console import log, logging_to, run_guarded, saving_on_stop
 from pipeline.errors import PipelineError
 from pipeline.lock import hold_lock
 from pipeline.processes import available_cores, return_freed_memory
+from pipeline.run_settings import record_settings
 from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext
 
@@ -247,31 +246,11 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
     def work() -> None:
         config = load_config(given.config, given.settings)
         with logging_to(_run_folder(config)):
-            record_settings(config)
+            record_settings(config, _run_folder(config))
             pipeline = Pipeline(config, load_stages(), Trust(given.verify, given.trust_code))
             pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name), given.force)
 
     return run_guarded(work)
-
-
-def record_settings(config: Config) -> None:
-    """Write the settings of the run into its folder, for those who ask it later; the last command's count."""
-    write_json(_run_folder(config) / layout.SETTINGS, config.model_dump(mode="json"))
-
-
-def load_run(folder: Path) -> Config:
-    """The settings of the run in outputs/<run>/, wherever that folder lies now. Raises PipelineError for no run."""
-    path = folder / layout.SETTINGS
-    hint = "give the folder of a run, such as outputs/demo; a run of an earlier version: ./run_all.sh once more"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        place = folder.absolute()
-        values |= {"run": place.name, "runtime": values["runtime"] | {"outputs": str(place.parent)}}
-        return Config.model_validate(values)
-    except OSError as error:
-        raise PipelineError(f"there is no run: {error.strerror}", path, hint) from None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise PipelineError(f"the settings of this run cannot be read: {error}", path, hint) from None
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

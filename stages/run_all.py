@@ -10,10 +10,11 @@ from pipeline.artifacts import Trust
 from pipeline.config import load_config
 from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
-from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages, record_settings
+from pipeline.run_settings import record_settings
+from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """The exit code of the run: 0 done, 2 user error, 3 too much bad data, 130 interrupted."""
     parser = argparse.ArgumentParser(
         prog="run_all.sh", description="All stages, in order; fresh artifacts are left unchanged."
@@ -26,7 +27,7 @@ def main() -> int:
         "--force", type=int, action="append", default=[], metavar="N", help="run stage N even when fresh"
     )
     parser.add_argument("--status", action="store_true", help="say what is fresh, what is stale and why; run nothing")
-    given = parser.parse_intermixed_args()
+    given = parser.parse_intermixed_args(arguments)
     return run_guarded(lambda: work(given))
 
 
@@ -37,8 +38,9 @@ def work(given: argparse.Namespace) -> None:
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
     if given.status:
         return print_status(Pipeline(config, stages, trust), chosen)
-    with logging_to(config.runtime.outputs.absolute() / config.run):
-        record_settings(config)
+    folder = config.runtime.outputs.absolute() / config.run
+    with logging_to(folder):
+        record_settings(config, folder)
         start = time.monotonic()
         pipeline = Pipeline(config, stages, trust)
         for stage in chosen:

@@ -9,11 +9,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.query.opened_run import OpenedRun
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `python -m pipeline.query`; its exit code."""
+    from pipeline.query.__main__ import main
+
+    return main(arguments)
 
 
 def open_run(folder: str | Path, trust_code: bool = False) -> OpenedRun:
@@ -25,7 +33,8 @@ def open_run(folder: str | Path, trust_code: bool = False) -> OpenedRun:
     from pipeline.artifacts import Trust
     from pipeline.query.index_side import list_references
     from pipeline.query.opened_run import OpenedRun
-    from pipeline.runner import Pipeline, load_run, load_stages
+    from pipeline.run_settings import load_run
+    from pipeline.runner import Pipeline, load_stages
 
     config = load_run(Path(folder))
     pipeline = Pipeline(config, load_stages(), Trust(code=trust_code, outside=True))
