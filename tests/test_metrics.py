@@ -12,6 +12,7 @@ from pipeline.competition.metrics import (
     find_hits,
     first_positions,
     global_average_precision,
+    hit_rates,
     mean_and_median_position,
     mean_average_precision,
     mean_precisions,
@@ -47,6 +48,7 @@ def test_retrieval_reproduces_the_official_example():
     assert mean_average_precision(hits, counts, k=1) == 0.5
     assert mean_precisions(hits, k=2).tolist() == [0.5, 0.375]
     assert len(mean_precisions(hits)) == 100
+    assert hit_rates(hits, k=3).tolist() == [0.5, 0.75, 0.75]  # A has no list, B's hit is the second
     assert mean_and_median_position(hits) == (26.25, 1.5)
     assert mean_and_median_position(hits, k=1) == (1.5, 1.5)
 
@@ -89,7 +91,11 @@ def test_equal_scores_are_sorted_by_id():
 
 def test_a_mean_over_nothing_is_refused():
     none = np.zeros((0, 5), np.bool_)
-    for metric in (lambda: mean_precisions(none), lambda: mean_average_precision(none, np.zeros(0, np.int64))):
+    for metric in (
+        lambda: mean_precisions(none),
+        lambda: hit_rates(none),
+        lambda: mean_average_precision(none, np.zeros(0, np.int64)),
+    ):
         with pytest.raises(ValueError, match="no queries"):
             metric()
     with pytest.raises(ValueError, match="query 1 has no relevant image"):
@@ -146,6 +152,8 @@ def test_retrieval_metrics_equal_loops_over_the_queries(case):
         for n in range(1, k + 1)
     ]
     assert mean_precisions(hits, k) == pytest.approx(precisions)
+    rates = [np.mean([any(line[:n]) for line in hits.tolist()]) for n in range(1, k + 1)]
+    assert hit_rates(hits, k) == pytest.approx(rates)
 
 
 def naive_gap(answers, solution, landmarks_only):

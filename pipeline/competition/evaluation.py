@@ -15,6 +15,7 @@ from pipeline.competition.metrics import (
     average_precisions,
     find_hits,
     global_average_precision,
+    hit_rates,
     mean_and_median_position,
     mean_average_precision,
     mean_precisions,
@@ -25,6 +26,7 @@ from pipeline.competition.submission import Solution, read_recognition_solution,
 from pipeline.errors import PipelineError
 
 PRECISION_RANKS = (1, 5, 10, 20, 50, 100)
+RECALL_RANKS = (1, 5, 10)
 Scores = dict[str, float | int | dict[str, float]]
 
 
@@ -80,8 +82,8 @@ def recognition_parts(
 def score_retrieval(rows: Rows, parts: Mapping[str, Part]) -> Scores:
     """The official retrieval scores of one ranking, rows (Q, K) int32 by test row; means are over all scored queries.
 
-    map_at_100 has an entry for each half, with its name, and for both. Mean precisions and positions of the first hit
-    are over all queries. No scores where no query is scored.
+    map_at_100 has an entry for each half, with its name, and for both. Mean precisions, recalls (`hit_rates`) and
+    positions of the first hit are over all queries. No scores where no query is scored.
     """
     scores: Scores = {}
     if not parts:
@@ -93,6 +95,8 @@ def score_retrieval(rows: Rows, parts: Mapping[str, Part]) -> Scores:
         )
     precisions, (mean, median) = mean_precisions(hits), mean_and_median_position(hits)
     scores["mean_precision"] = {str(rank): float(precisions[rank - 1]) for rank in PRECISION_RANKS}
+    rates = hit_rates(hits)
+    scores["recall"] = {str(rank): float(rates[rank - 1]) for rank in RECALL_RANKS}
     scores |= {"mean_position": mean, "median_position": median, "queries": len(hits)}
     return scores
 

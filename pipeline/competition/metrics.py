@@ -132,6 +132,15 @@ def mean_precisions(hits: Mask, k: int = LIST_LENGTH) -> Doubles:
     return np.cumsum(_columns(hits, k).mean(axis=0)) / np.arange(1, k + 1)
 
 
+def hit_rates(hits: Mask, k: int = LIST_LENGTH) -> Doubles:
+    """The share of queries with a hit at one of the ranks 1 … n, for n = 1 … k, (k,) float64.
+
+    That is the recall@n of place recognition, where one right image among the first n is enough.
+    """
+    _check_queries(hits)
+    return np.maximum.accumulate(_columns(hits, k), axis=1).mean(axis=0)
+
+
 def first_positions(hits: Mask, k: int = LIST_LENGTH) -> Integers:
     """The rank (from 1) of each query's first hit among the first k, k + 1 when there is none, (Q,) int64."""
     hits = _columns(hits, k)

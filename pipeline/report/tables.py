@@ -9,7 +9,10 @@ from pipeline.competition.scoring import Scored
 from pipeline.report.measures import Measured
 
 RECOGNITION_TITLES = {"gap": "GAP", "gap_landmarks_only": "GAP, landmarks only", "top1": "top-1 accuracy"}
-RETRIEVAL_TEXT = "Scored queries: {queries}. The gain is in points of mAP@100 over the recipe's first step."
+RETRIEVAL_TEXT = (
+    "Scored queries: {queries}. The gain is in points of mAP@100 over the recipe's first step. P@10 is the mean "
+    "precision of the first 10 images; R@k is the share of queries with a right image among the first k."
+)
 RECOGNITION_TEXT = "One landmark and one confidence for every test photograph, including those without a landmark."
 BENCHMARK_TEXT = (
     "In percent, as the papers print them: mean average precision by the trapezoidal rule, and mean precision at 10. "
@@ -58,7 +61,9 @@ RETRIEVAL_COLUMNS = [
     Column("public", ("map_at_100_public",)),
     Column("private", ("map_at_100_private",)),
     Column("P@10", ("mean_precision", "10")),
-    Column("first hit (median rank)", ("median_position",), "g"),
+    Column("R@1", ("recall", "1")),
+    Column("R@5", ("recall", "5")),
+    Column("R@10", ("recall", "10")),
 ]
 
 
@@ -138,6 +143,8 @@ def format_score(scored: Scored) -> str:
     if scored.task == "retrieval":
         precisions: Any = scored.scores["mean_precision"]
         rows += [[f"mean precision at {k}", f"{value:.6f}", "", ""] for k, value in precisions.items()]
+        recalls: Any = scored.scores["recall"]
+        rows += [[f"recall at {k}", f"{value:.6f}", "", ""] for k, value in recalls.items()]
         for mean in ("mean", "median"):
             rows.append([f"first hit, {mean} rank", f"{scored.scores[f'{mean}_position']:g}", "", ""])
     count = f"{scored.answered} of {scored.queries} scored queries are answered"
