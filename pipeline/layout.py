@@ -37,6 +37,9 @@ WHITENING = f"{BUILD_KNN}/whitening"
 RECOGNITION = f"{PREDICT}:recognition.parquet"
 UNKNOWN = f"{PREDICT}:unknown.json"  # the support that an answer needs
 
+# Stage 12
+REPORT = f"{EVALUATE}/report.html"
+
 
 def images(split: str) -> str:
     """The table of a split's images."""
@@ -96,6 +99,11 @@ def votes(split: str) -> str:
 def ranking(recipe: str) -> str:
     """The rankings after each step of a recipe."""
     return f"{RERANK}/{recipe}"
+
+
+def retrieval_file(compressed: bool) -> str:
+    """The retrieval submission."""
+    return f"{SUBMIT}/retrieval.csv" + ".gz" * compressed
 
 
 def left_out(artifact: str) -> str:

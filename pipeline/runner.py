@@ -83,6 +83,7 @@ class Pipeline:
 
     def __init__(self, config: Config, stages: list[Stage], trust: Trust = Trust()):
         self.config, self.stages, self.trust = config, stages, trust
+        self.planned: list[Stage] = []  # what this command runs, in order
         self.tasks = {stage.name: stage.tasks(config) for stage in stages}
         self._owner = {task.artifact: (stage, task) for stage in stages for task in self.tasks[stage.name]}
         self._reasons: dict[str, list[str]] = {}
@@ -102,7 +103,7 @@ class Pipeline:
                 log.info("%s is fresh", task.artifact)
                 continue
             self._require_inputs(task)
-            folder = self._folder(task.artifact)
+            folder = self.locate(task.artifact)
             with explaining_shortages(folder), hold_lock(folder):
                 self._run_task(stage, task, reasons, force)
             # What was fresh stays so; what was stale may have become fresh.
@@ -112,10 +113,10 @@ class Pipeline:
         """A context that reads these artifacts and writes nothing. Raises PipelineError for one that is stale."""
         task = Task(READING, lambda task, config: None, {}, tuple(dict.fromkeys(references)))
         self._require_inputs(task)
-        return self._context(task, self._folder(READING), {}, lambda: False)
+        return self._context(task, self.locate(READING), {}, lambda: False)
 
     def _run_task(self, stage: Stage, task: Task, reasons: list[str], force: bool) -> None:
-        folder = self._folder(task.artifact)
+        folder = self.locate(task.artifact)
         recover(folder)
         key = self._cache_key(stage, task)
         if not force and not explain_staleness(folder, key, self.trust) and not task.doubt(folder):
@@ -125,6 +126,8 @@ class Pipeline:
         with build(folder, key, self.trust) as (partial, facts), saving_on_stop(task.saves_on_stop) as stop_asked:
             facts |= self._external.facts(task.external())
             context = self._context(task, partial, facts, stop_asked)
+            context.label = f"[{stage.number}/{self.stages[-1].number}] {stage.name[3:]}"
+            context.seconds_after = self._expect_seconds_after(task)
             if task.by_row and not force and differs_only_in(folder, key, task.by_row, self.trust):
                 context.previous = folder
             task.run(context, self.config)
@@ -147,16 +150,29 @@ class Pipeline:
         """How long the artifacts of each stage took together, where there are any."""
         seconds = {}
         for stage in self.stages:
-            manifests = [read_manifest(self._folder(task.artifact)) for task in self.tasks[stage.name]]
+            manifests = [read_manifest(self.locate(task.artifact)) for task in self.tasks[stage.name]]
             seconds[stage.name] = round(sum(manifest.seconds for manifest in manifests if manifest), 1)
         return seconds
+
+    def _expect_seconds_after(self, task: Task) -> float | None:
+        """What the artifacts that are to be made after this one took the last time; None if one was never made."""
+        expected, after = 0.0, False
+        for stage in self.planned:
+            for other in self.tasks[stage.name]:
+                if after and self._explain_task(stage, other):
+                    manifest = read_manifest(self.locate(other.artifact))
+                    if manifest is None:
+                        return None
+                    expected += manifest.seconds
+                after = after or other is task
+        return expected
 
     def _explain_task(self, stage: Stage, task: Task) -> list[str]:
         if self.trust.outside and _is_outside(task.artifact):
             return []
         if task.artifact not in self._reasons:
             stale = [owner for owner in self._input_owners(task) if self._explain_task(*self._owner[owner])]
-            folder = self._folder(task.artifact)
+            folder = self.locate(task.artifact)
             reasons = explain_staleness(folder, self._cache_key(stage, task), self.trust)
             reasons = self._external.explain(task.external(), read_manifest(folder), reasons)
             reasons = reasons or ([] if self.trust.outside else task.doubt(folder))
@@ -173,19 +189,19 @@ class Pipeline:
                 by_code = all(reason.startswith("code of ") for reason in reasons)
                 raise PipelineError(
                     f"{task.artifact} reads {owner}, which is not up to date: {before}{'; '.join(reasons[:3])}",
-                    self._folder(owner),
+                    self.locate(owner),
                     f"./run_all.sh with the same settings and --to {stage.number} brings it up to date"
                     + (f"; --force {stage.number} makes it again" if self._is_damaged(owner) else "")
                     + ("; --trust-code takes it as it is" if by_code else ""),
                 )
         for reference in task.inputs:
             owner, name = layout.split_reference(reference)
-            manifest = read_manifest(self._folder(owner))
+            manifest = read_manifest(self.locate(owner))
             if name and (manifest is None or manifest.digest(name) is None) and not self.trust.code:
                 number = self._owner[owner][0].number
                 raise PipelineError(
                     f"{task.artifact} reads {reference}, which is not in the manifest of {owner}",
-                    self._folder(owner),
+                    self.locate(owner),
                     f"--force {number} makes it again",
                 )
 
@@ -197,11 +213,11 @@ class Pipeline:
         return artifact
 
     def _is_damaged(self, artifact: str) -> bool:
-        manifest = read_manifest(self._folder(artifact))
-        return manifest is not None and bool(find_damage(self._folder(artifact), manifest))
+        manifest = read_manifest(self.locate(artifact))
+        return manifest is not None and bool(find_damage(self.locate(artifact), manifest))
 
     def _cache_key(self, stage: Stage, task: Task) -> CacheKey:
-        recorded = read_manifest(self._folder(task.artifact))
+        recorded = read_manifest(self.locate(task.artifact))
         if self.trust.outside:
             known = recorded.key["inputs"] if recorded else {}
             inputs = {name: digest for name, digest in known.items() if name not in task.inputs or _is_outside(name)}
@@ -209,7 +225,7 @@ class Pipeline:
             inputs = self._external.digest(task.external(), recorded)
         for reference in task.inputs:
             artifact, name = layout.split_reference(reference)
-            manifest = read_manifest(self._folder(artifact))
+            manifest = read_manifest(self.locate(artifact))
             inputs.setdefault(reference, (manifest.digest(name) if manifest else None) or "missing")
         return CacheKey(stage.name, stage.version, task.settings, inputs, digest_code(task.run))
 
@@ -218,9 +234,10 @@ class Pipeline:
 
     def _path(self, reference: str) -> Path:
         artifact, name = layout.split_reference(reference)
-        return self._folder(artifact) / name
+        return self.locate(artifact) / name
 
-    def _folder(self, artifact: str) -> Path:
+    def locate(self, artifact: str) -> Path:
+        """The folder of an artifact."""
         return _run_folder(self.config) / artifact
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from pipeline.progress import PlainLines, Terminal, Work
 
 PARTIAL = ".partial"  # the suffix of a folder in which an artifact is being made
 SCRATCH = "scratch"  # the folder for shards and checkpoints below it
@@ -23,6 +22,7 @@ class TaskContext:
     workers: how many processes to work with. stop_asked: whether the user has asked to stop. facts: numbers for the
     manifest. seconds: how long the artifacts of each stage took; no input, since only a table of times reads it.
     previous: the published artifact, where nothing but its rows may have changed; None = take nothing over.
+    label: of the stage, for the console. seconds_after: what the run is to take after this task; None = unknown.
     """
 
     folder: Path
@@ -32,6 +32,8 @@ class TaskContext:
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     previous: Path | None = None
+    label: str = ""
+    seconds_after: float | None = None
 
     @property
     def published(self) -> Path:
@@ -52,10 +54,9 @@ class TaskContext:
             )
         return self.inputs[reference]
 
-    def progress(self, total: int, unit: str, done: int = 0) -> tqdm:
-        """A progress bar with rate and time left, on the console only."""
-        seconds = 0.5 if sys.stderr.isatty() else 20.0  # a log that is a file needs no animation
-        return tqdm(total=total, initial=done, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05, mininterval=seconds)
+    def progress(self, total: int, unit: str, done: int = 0) -> Terminal | PlainLines:
+        """How far the work is, with rate and time left, on the console only."""
+        return Work(total, unit, done, self.label, self.seconds_after).start()
 
     @contextlib.contextmanager
     def training_progress(self) -> Iterator[Callable[[int, int, float, float], None]]:
@@ -64,8 +65,8 @@ class TaskContext:
 
             def show(step: int, steps: int, loss: float, rate: float) -> None:
                 if not bar.total:  # the first step of this process: those before it were another's
-                    bar.total, bar.initial, bar.n = steps, step - 1, step - 1
-                bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}", refresh=False)
+                    bar.begin(step - 1, steps)
+                bar.note(f"loss {loss:.3f}, rate {rate:.1e}")
                 bar.update(step - bar.n)
 
             yield show

@@ -6,12 +6,14 @@ import argparse
 import sys
 import time
 
+from pipeline import layout
 from pipeline.artifacts import Trust
-from pipeline.config import load_config
+from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
 from pipeline.run_settings import record_settings
 from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
+from pipeline.status import format_plan, format_status, list_status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--force", type=int, action="append", default=[], metavar="N", help="run stage N even when fresh"
     )
     parser.add_argument("--status", action="store_true", help="say what is fresh, what is stale and why; run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would run, and about how long by the last time; run nothing"
+    )
     given = parser.parse_intermixed_args(arguments)
     return run_guarded(lambda: work(given))
 
@@ -36,16 +41,32 @@ def work(given: argparse.Namespace) -> None:
     config = load_config(given.config, given.settings)
     stages, trust = load_stages(), Trust(given.verify, given.trust_code)
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
-    if given.status:
-        return print_status(Pipeline(config, stages, trust), chosen)
+    if given.status or given.dry_run:
+        artifacts = list_status(Pipeline(config, stages, trust), chosen, given.force)
+        return print(format_plan(artifacts) if given.dry_run else format_status(artifacts))
     folder = config.runtime.outputs.absolute() / config.run
     with logging_to(folder):
         record_settings(config, folder)
         start = time.monotonic()
         pipeline = Pipeline(config, stages, trust)
+        pipeline.planned = chosen
         for stage in chosen:
             pipeline.run_stage(stage, force=stage.number in given.force)
         log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)
+    for line in list_results(config):
+        print(line, file=sys.stderr)
+
+
+def list_results(config: Config) -> list[str]:
+    """Where the results are that a person looks for, and how they are handed in."""
+    folder = config.runtime.outputs / config.run
+    report, submission = (folder / path for path in (layout.REPORT, layout.retrieval_file(config.submit.gzip)))
+    lines = [f"the report:      {report}"] if report.exists() else []
+    if submission.exists():
+        lines.append(f"the submissions: {submission} and recognition{''.join(submission.suffixes)} beside it")
+    if submission.exists() and config.data.source == "gldv2":
+        lines.append(f"hand in:         kaggle competitions submit -c <competition> -f {submission} -m {config.run}")
+    return lines
 
 
 def choose_stages(stages: list[Stage], first: int, last: int, forced: list[int]) -> list[Stage]:
@@ -60,13 +81,6 @@ def choose_stages(stages: list[Stage], first: int, last: int, forced: list[int])
             f"the stages are {', '.join(stage.name for stage in stages)}",
         )
     return chosen
-
-
-def print_status(pipeline: Pipeline, chosen: list[Stage]) -> None:
-    """One line an artifact: fresh, or stale with the reasons."""
-    for stage in chosen:
-        for artifact, reasons in pipeline.explain(stage).items():
-            print(f"{artifact:32}  {'stale: ' + '; '.join(reasons) if reasons else 'fresh'}")
 
 
 if __name__ == "__main__":

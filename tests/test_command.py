@@ -29,6 +29,11 @@ def test_status_is_that_of_the_script(tmp_path, capsys):
     script = subprocess.run([sys.executable, "stages/run_all.py", "--status", *given], capture_output=True, text=True)
     assert printed == script.stdout and "01_prepare_data" in printed
     assert command.main(["run", *given, "nothing.of.this=1"]) == 2
+    capsys.readouterr()
+    assert command.main(["run", "--dry-run", *given]) == 0
+    printed = capsys.readouterr().out
+    assert "were never made here" in printed and "artifacts would be made" in printed
+    assert not (tmp_path / "smoke").exists()
 
 
 def test_what_does_not_exist_is_refused(monkeypatch, capsys, tmp_path):

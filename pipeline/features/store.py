@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pipeline.artifacts import atomic_file
+from pipeline.progress import PlainLines, Terminal
 from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext
 
@@ -43,7 +43,7 @@ def write_sharded(
         write(task.folder, task.scratch, rows, shard_rows, make, report_shards(task, bar))
 
 
-def report_shards(task: TaskContext, bar: tqdm) -> OnShard:
+def report_shards(task: TaskContext, bar: Terminal | PlainLines) -> OnShard:
     """What a task does after each shard: move its progress bar, and raise KeyboardInterrupt when it should stop."""
 
     def on_shard(count: int) -> None:

@@ -455,11 +455,13 @@ def write_world(folder):
 
 
 def contents(outputs, below="."):
-    """The bytes of all published files, without those that hold times."""
+    """The bytes of all published files, without those that hold times and paths."""
     return {
         str(path.relative_to(outputs)): path.read_bytes()
         for path in sorted((outputs / below).rglob("*"))
-        if path.is_file() and path.name not in ("manifest.json", "log.txt") and not path.name.startswith(".")
+        if path.is_file()
+        and path.name not in ("manifest.json", "log.txt", "settings.json")
+        and not path.name.startswith(".")
     }
 
 
@@ -528,7 +530,7 @@ def test_a_restored_photograph_makes_what_left_it_out_stale_and_is_used(late, tm
     files.restore(tmp_path / "data" / path, sound, status)
     capsys.readouterr()
     assert run(*mine, "--status", "--only", 5) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    lines = {line.split()[0]: line.split(" MB  ")[1] for line in capsys.readouterr().out.splitlines()}
     assert lines["05_extract_global/cnn/index"] == f"stale: {path}, which was left out, can be read now"
     assert lines["05_extract_global/cnn/test"] == "fresh"
     assert run(*mine, "--only", 5) == 0

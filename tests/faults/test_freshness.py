@@ -272,7 +272,7 @@ def test_changed_code_reruns_what_ran_it_unless_it_is_trusted_and_a_comment_reru
     text = geometry.read_text()
     geometry.write_text(text + "\n# A remark.\n")
     lines = status(tmp_path, *overrides)
-    assert len(lines) > 20 and {"fresh"} == {line.split(maxsplit=1)[1] for line in lines}
+    assert len(lines) > 20 and {"fresh"} == {line.split(" MB  ")[1] for line in lines}
     geometry.write_text(text + "\nANOTHER = 1\n")
     stale = {line.split()[0]: line for line in status(tmp_path, *overrides) if not line.endswith("fresh")}
     for pairs in (layout.CLEAN_PAIRS, layout.verified_pairs("index"), layout.verified_pairs("train")):
@@ -559,7 +559,7 @@ def test_verify_reads_the_photographs(copied):
     replace_photograph(data / "test")
     os.utime(photograph, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     fresh = Pipeline(config, load_stages()[:1], Trust())
-    recorded = read_manifest(fresh._folder(layout.PREPARE)).facts["folders"]["test/"]
+    recorded = read_manifest(fresh.locate(layout.PREPARE)).facts["folders"]["test/"]
     if recorded["times"] == digest_folder(data / "test").times:  # a copy keeps times, where the file system does
         assert explain(config, 1) == {}
     assert "photographs in test/ were replaced" in explain(config, 1, Trust(thorough=True))[layout.PREPARE][0]
