@@ -1,10 +1,11 @@
 """Take a network or descriptors out of a run, in files that other programs read.
 
-    python -m pipeline.export outputs/demo/04_train_final/lite0 FOLDER
-    python -m pipeline.export outputs/demo FOLDER --vectors train index test
+    python -m pipeline.export NETWORK FOLDER
+    python -m pipeline.export RUN FOLDER --vectors train index test
 
 The first writes model.safetensors and config.json, a model card, and ONNX graphs; the second a matrix, a table and a
-list of ids per split (features/vector_files.py). A folder appears whole or not at all.
+list of ids per split (features/vector_files.py), as the run searched them, or those of the one model whose folder of
+descriptors is named in place of the run. A folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from pathlib import Path
 
 from pipeline import layout
 from pipeline.console import run_guarded
-from pipeline.errors import PipelineError
 from pipeline.new_folder import new_folder, refuse_occupied
 from pipeline.run_folder import RunFolder, describe_network
+from pipeline.settings import NON_LANDMARK, SPLITS
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Export and return the exit code: 0 for success, 2 for a wrong folder or command."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.export", description="Take a network or vectors away.")
-    parser.add_argument("source", type=Path, help="a network's folder; with --vectors that of a run, or of its 05/model")
+    parser.add_argument("source", type=Path, help="the folder of a network; with --vectors, of a run")
     parser.add_argument("folder", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--no-onnx", action="store_true", help="write no ONNX graphs")
-    parser.add_argument("--vectors", nargs="+", metavar="SPLIT", help="write the descriptors of splits instead")
+    splits = (*SPLITS, NON_LANDMARK)
+    parser.add_argument("--vectors", nargs="+", choices=splits, help="write the descriptors of these splits instead")
     given = parser.parse_args(arguments)
 
     def work() -> None:
@@ -59,7 +61,7 @@ def export_network(source: Path, folder: Path, onnx: bool = True) -> None:
 
 
 def export_vectors(source: Path, folder: Path, splits: list[str]) -> None:
-    """Write <split>.npy, <split>.parquet and <split>_ids.txt of each split as it is searched, or of one model's."""
+    """Write <split>.npy, <split>.parquet and <split>_ids.txt. source: the folder of a run, or of one model's in it."""
     import numpy as np
     import pandas as pd
 
@@ -75,8 +77,9 @@ def export_vectors(source: Path, folder: Path, splits: list[str]) -> None:
             vectors = JoinedDescriptors([np.load(file, mmap_mode="r") for file in files], found.weights)
             table = pd.read_parquet(run.locate(layout.images(split)))
             rows = write_vectors(partial, split, vectors, table)
-            left_out = f"; {len(table) - rows} images without a descriptor are left out" * (rows < len(table))
-            print(f"{split}: {rows} descriptors of {vectors.shape[1]} numbers, {' + '.join(found.references)}{left_out}")
+            print(f"{split}: {rows} descriptors of {vectors.shape[1]} numbers, {' + '.join(found.references)}")
+            if rows < len(table):
+                print(f"{split}: {len(table) - rows} images have no descriptor and are left out")
     _tell(folder)
 
 

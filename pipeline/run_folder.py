@@ -109,7 +109,7 @@ def describe_network(folder: Path) -> dict[str, Any]:
     artifact = f"{folder.parent.name}/{name}"
     if artifact not in artifacts.values() or run.manifest(artifact) is None:
         return {"model": name, "unmeasured": "this network was not exported from a run"}
-    known = {"run": run.path.name, "model": name}
+    known: dict[str, Any] = {"run": run.path.name, "model": name}
     if outdated := run.find_outdated(artifact):
         return known | {"unmeasured": f"the run has changed since ({outdated})"}
     phases = {phase: _read_phase(run, artifacts[phase], phase) for phase in artifacts}

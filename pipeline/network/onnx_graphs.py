@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import PipelineError
 from pipeline.network.backbone import ShallowBackbone
+from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.landmark_network import LandmarkNetwork
 
@@ -35,7 +37,7 @@ TOLERANCE = 1e-4
 class GlobalGraph(nn.Module):
     """Images to L2-normalised descriptors."""
 
-    outputs = ("descriptors",)
+    outputs: ClassVar = {"descriptors": {0: "batch"}}  # with the axes of any length
 
     def __init__(self, embedding: EmbeddingNetwork):
         super().__init__()
@@ -49,11 +51,11 @@ class GlobalGraph(nn.Module):
 class LocalGraph(nn.Module):
     """Images to codes, which are not normalised, and attention of every cell of the shallow map."""
 
-    outputs = ("codes", "attention")
+    outputs: ClassVar = {name: {0: "batch", 2: "rows", 3: "columns"} for name in ("codes", "attention")}
 
-    def __init__(self, network: LandmarkNetwork):
+    def __init__(self, embedding: EmbeddingNetwork, branch: LocalBranch):
         super().__init__()
-        self.shallow, self.branch = ShallowBackbone(network.embedding.backbone), network.local
+        self.shallow, self.branch = ShallowBackbone(embedding.backbone), branch
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W)  ->  (B, 128, h, w), (B, 1, h, w)."""
@@ -77,12 +79,12 @@ def write_graphs(folder: Path, network: LandmarkNetwork) -> dict[str, float]:
     """
     if network.embedding.pooling == "rmac":
         raise PipelineError(
-            "R-MAC pools regions that depend on the size of the image, which no ONNX graph of any size can do",
+            "R-MAC pools regions that depend on the size of the image: there is no one graph for all sizes",
             folder, "leave the graphs out with --no-onnx",
         )  # fmt: skip
     graphs: dict[str, GlobalGraph | LocalGraph] = {GLOBAL: GlobalGraph(network.embedding)}
     if network.local is not None:
-        graphs[LOCAL] = LocalGraph(network)
+        graphs[LOCAL] = LocalGraph(network.embedding, network.local)
     errors = {}
     for name, graph in graphs.items():
         _trace(graph.eval(), folder / name)
@@ -106,13 +108,9 @@ def measure_error(graph: GlobalGraph | LocalGraph, path: Path) -> float:
     for batch, size in itertools.product(BATCHES, SIZES):
         images = random.uniform(0.0, 255.0, (batch, 3, *size)).astype(np.float32)
         wanted = graph(torch.from_numpy(images))
-        for one, found in zip(
-            wanted if isinstance(wanted, tuple) else (wanted,), session.run(None, {INPUT: images}), strict=True
-        ):
-            exact = one.numpy()
-            if exact.shape != found.shape:
-                raise ValueError(f"{path.name} gives {found.shape} where PyTorch gives {exact.shape}")
-            errors.append(np.abs(found - exact).max() / max(1.0, np.abs(exact).max()))
+        exact = [one.numpy() for one in (wanted if isinstance(wanted, tuple) else (wanted,))]
+        for one, found in zip(exact, session.run(None, {INPUT: images}), strict=True):
+            errors.append(np.abs(np.subtract(found, one)).max() / max(1.0, np.abs(one).max()))
     return float(np.max(errors))  # NaN if one is
 
 
@@ -122,12 +120,10 @@ def _trace(graph: GlobalGraph | LocalGraph, path: Path) -> None:
     The exporter by torch.export gives the same values, takes 20 times as long and needs another package.
     """
     images = torch.linspace(0.0, 255.0, int(np.prod(TRACED))).view(TRACED)
-    axes = {0: "batch", 2: "height", 3: "width"}
-    maps = {0: "batch", 2: "rows", 3: "columns"}
+    axes = {INPUT: {0: "batch", 2: "height", 3: "width"}} | graph.outputs
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that a size is compared in Python, and that another exporter is the default
         torch.onnx.export(
             graph, (images,), str(path), dynamo=False, opset_version=OPSET,
-            input_names=[INPUT], output_names=list(graph.outputs),
-            dynamic_axes={INPUT: axes} | {name: maps if len(graph.outputs) > 1 else {0: "batch"} for name in graph.outputs},
+            input_names=[INPUT], output_names=list(graph.outputs), dynamic_axes=axes,
         )  # fmt: skip

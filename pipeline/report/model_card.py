@@ -15,7 +15,7 @@ from pipeline.report.tables import Table, tabulate_scores
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 ACTIVE = re.compile(r"([\\`*_\[\]<>&|~$])")  # what Markdown, tables, HTML and formulas begin with
-WITHOUT_EFFECT = {"checkpoint_steps"}  # settings of a phase that no weight depends on
+LEFT_OUT = {"checkpoint_steps", "precision"}  # settings of a phase: no weight depends on them, or only its last bits
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _tabulate_images(images: Mapping[str, Mapping[str, int]]) -> Table:
 
 def _tabulate_phases(phases: Mapping[str, Mapping[str, Any]]) -> Table:
     """A row for each setting: its name and its value in each phase, empty where a phase lacks it."""
-    names = dict.fromkeys(name for settings in phases.values() for name in settings if name not in WITHOUT_EFFECT)
+    names = dict.fromkeys(name for settings in phases.values() for name in settings if name not in LEFT_OUT)
     rows = [[name, *(_format(settings.get(name, "")) for settings in phases.values())] for name in names]
     return Table("", "", ("setting", *phases), rows)
 
