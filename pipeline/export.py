@@ -79,7 +79,7 @@ def export_vectors(source: Path, folder: Path, splits: list[str]) -> None:
             rows = write_vectors(partial, split, vectors, table)
             print(f"{split}: {rows} descriptors of {vectors.shape[1]} numbers, {' + '.join(found.references)}")
             if rows < len(table):
-                print(f"{split}: {len(table) - rows} images have no descriptor and are left out")
+                print(f"{split}: left out, for want of a descriptor, {len(table) - rows} of {len(table)} images")
     _tell(folder)
 
 

@@ -112,15 +112,14 @@ def describe_network(folder: Path) -> dict[str, Any]:
     known: dict[str, Any] = {"run": run.path.name, "model": name}
     if outdated := run.find_outdated(artifact):
         return known | {"unmeasured": f"the run has changed since ({outdated})"}
-    phases = {phase: _read_phase(run, artifacts[phase], phase) for phase in artifacts}
-    if artifact == artifacts["base"]:
-        del phases["final"]
-        measured = {"unmeasured": "the scores of a run are those of its final networks"}
-    else:
-        cleaned = run.manifest(layout.CLEAN_LIST)
-        known |= {"clean": cleaned.facts if cleaned else {}}
-        measured = _read_scores(run, name)
-    return known | _read_data(run) | {"phases": {phase: one for phase, one in phases.items() if one}} | measured
+    is_final = artifact == artifacts["final"]
+    phases = {phase: _read_phase(run, artifacts[phase], phase) for phase in artifacts if is_final or phase == "base"}
+    if all(phases.values()):  # else it was given to the run, and its training data are not those of the run
+        cleaned = run.manifest(layout.CLEAN_LIST) if is_final else None
+        known |= {"phases": phases, "clean": cleaned.facts if cleaned else {}} | _read_data(run)
+    if not is_final:
+        return known | {"unmeasured": "the scores of a run are those of its final networks"}
+    return known | _read_scores(run, name)
 
 
 def _read_data(run: RunFolder) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def _read_scores(run: RunFolder, model: str) -> dict[str, Any]:
     extracted = run.manifest(layout.descriptors(model, "index"))
     if manifest is None:
         return {"unmeasured": f"the run has no {layout.EVALUATE}"}
-    if extracted is None or model not in models:
+    if extracted is None or model not in models or layout.final_network(model) not in extracted.key["inputs"]:
         return {"unmeasured": "the run has searched without this network"}
     if outdated or find_damage(run.path / layout.EVALUATE, manifest):
         return {"unmeasured": f"the run has changed since ({outdated or 'its scores'})"}

@@ -210,8 +210,9 @@ def test_figures_of_another_network_are_not_those_of_this_one(run, saved, tmp_pa
 
     assert "not exported from a run" in measured(saved["lite0"], "elsewhere")
     assert "those of its final networks" in measured(run / layout.base_network("cnn"), "base")
-    publish(run, layout.final_network("other"), copying(saved["lite0"]))
-    assert "searched without this network" in measured(run / layout.final_network("other"), "other")
+    publish(run, layout.final_network("given"), copying(saved["lite0"]))
+    assert "searched without this network" in measured(run / layout.final_network("given"), "given")
+    assert "Nothing is recorded of the training data." in read_card(tmp_path / "given")[1]
     (run / layout.EVALUATE / "metrics.json").write_text("{}")
     assert "the run has changed since (its scores)" in measured(run / layout.final_network("cnn"), "altered")
     shutil.rmtree(run / layout.EVALUATE)
