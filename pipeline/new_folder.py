@@ -27,7 +27,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise PipelineError("this folder is in the way and not of this command", partial, "move it away")
     with explaining_shortages(folder):
         shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
-        partial.mkdir(parents=True)
+        try:
+            partial.mkdir(parents=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise PipelineError("no folder can be made there: a file is in the way", partial, "move it away") from error
         try:
             (partial / BEGUN).touch()
             yield partial

@@ -153,9 +153,11 @@ def _read_scores(run: RunFolder, model: str) -> dict[str, Any]:
     if outdated or find_damage(run.path / layout.EVALUATE, manifest):
         return {"unmeasured": f"the run has changed since ({outdated or 'its scores'})"}
     settings = extracted.key["settings"]
+    longest = settings.get("max_side_px")
     return {
         "metrics": json.loads((run.path / layout.EVALUATE / "metrics.json").read_text(encoding="utf-8")),
         "models": models,
+        "whitened": run.find_descriptors("index").references == [layout.whitened("index")],
         "scales": settings["scales"],
-        "sizes": settings.get("max_side_px") or settings.get("template"),
+        "sizes": f"a longer side of {longest} px" if longest else f"the template {settings['template']}",
     }

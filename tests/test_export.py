@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from made_up_run import STEP, copying, make_run, publish
+from made_up_run import STEP, copying, make_run, publish, search, write_metrics
 from torch.nn import functional as F
 
 from pipeline import layout
@@ -160,6 +160,7 @@ def test_only_a_network_is_exported_and_nothing_is_overwritten(saved, tmp_path, 
         (tmp_path / "bert", "out", "not a file of this pipeline"),
         (source, "taken", "this folder is not empty"),
         (source, "file", "this is a file"),
+        (source, "file/below", "a file is in the way"),
         (source, "other", "in the way and not of this command"),
     ]:
         before = sorted(tmp_path.rglob("*"))
@@ -199,6 +200,15 @@ def test_the_card_has_the_figures_of_the_run_and_its_lines_run(exported, monkeyp
         names = {}
         exec(compile(block, "README.md", "exec"), names)
         assert tuple(names["descriptors"].shape) == (1, 8)
+
+
+def test_the_card_says_what_else_the_scores_depend_on(run, tmp_path):
+    search(run, {"cnn": 1.0, "other": 0.5}, whitened=True)
+    publish(run, layout.EVALUATE, write_metrics, [layout.neighbours("test", "index")])
+    assert main([str(run / layout.final_network("cnn")), str(tmp_path / "out"), "--no-onnx"]) == 0
+    _, body = read_card(tmp_path / "out")
+    assert "joins the descriptors of cnn, other." in body and "The run whitened the descriptors" in body
+    assert "| knn | 0.678 |" in body
 
 
 def test_figures_of_another_network_are_not_those_of_this_one(run, saved, tmp_path):

@@ -24,8 +24,9 @@ class Origin:
 
     run, model: names. source: of the data. images: the numbers of images, rejected files and landmarks of each split.
     clean: how many train images the clean list kept and dropped. phases: the settings of each phase of training, by
-    name. scales, sizes: of the images that the run described. models: whose descriptors it joined. metrics: as in
-    metrics.json. unmeasured: why there are none, in words.
+    name. sizes: what the run resized images to, in words. scales: by which these sizes were multiplied. models: whose
+    descriptors the run joined. whitened: whether it whitened them. metrics: as in metrics.json. unmeasured: why there
+    are none, in words.
     """
 
     run: str = ""
@@ -34,9 +35,10 @@ class Origin:
     images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     clean: Mapping[str, int] = field(default_factory=dict)
     phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sizes: str = ""
     scales: Sequence[float] = ()
-    sizes: Any = ""
     models: Sequence[str] = ()
+    whitened: bool = False
     metrics: Mapping[str, Any] = field(default_factory=dict)
     unmeasured: str = ""
 
@@ -51,7 +53,7 @@ def render_model_card(config: Mapping[str, Any], origin: Origin, errors: Mapping
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["plain"] = escape_markdown
-    return environment.get_template("model_card.md").render(
+    text = environment.get_template("model_card.md").render(
         config=config,
         origin=origin,
         errors=errors,
@@ -60,6 +62,7 @@ def render_model_card(config: Mapping[str, Any], origin: Origin, errors: Mapping
         training=_tabulate_phases(origin.phases),
         scores=tabulate_scores(origin.metrics),
     )
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def escape_markdown(value: object) -> str:
