@@ -51,7 +51,7 @@ class Column(NamedTuple):
 
     def _look_up(self, scores: Mapping[str, Any]) -> Any:
         for key in self.keys[:-1]:
-            scores = scores[key]
+            scores = scores.get(key, {})  # an earlier version wrote fewer
         return scores.get(self.keys[-1])
 
 
