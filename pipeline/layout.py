@@ -21,6 +21,7 @@ JUDGEMENTS = f"{PREPARE}:judgements.parquet"  # of a benchmark
 
 # Stages 02 and 04
 NETWORK_FILES = ("weights.safetensors", "network.json")
+EXPORTED_FILES = ("model.safetensors", "config.json")
 
 # Stage 03
 CLEAN_LIST = f"{CLEAN}/list"

@@ -1,8 +1,8 @@
 """Score a submission file by a solution file: python -m pipeline.score --solution … --submission …
 
 The files are CSVs of retrieval (id,images) or recognition (id,landmarks), plain or gzip; the solutions are those of
-Google Landmarks v2 (…_solution_v1, …_solution_v2.1) or others of that format. It is the only command in the library,
-because it needs no run, no configuration and no stage; competition/scoring.py does the work.
+Google Landmarks v2 (…_solution_v1, …_solution_v2.1) or others of that format. It needs no run, no configuration and no
+stage; competition/scoring.py does the work.
 """
 
 from __future__ import annotations

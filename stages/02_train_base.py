@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from pipeline import layout
 from pipeline.artifacts import digest_files
@@ -23,13 +24,19 @@ def training_task(config: Config, name: str) -> Task:
     """The base network of one model."""
     artifact, model = layout.base_network(name), config.models[name]
     if model.checkpoint is not None:
-        digests = partial(digest_files, *(model.checkpoint / file for file in layout.NETWORK_FILES))
+        digests = partial(digest_files, *list_checkpoint(model.checkpoint))
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (), digests)
     settings = training_key(config, model, "base", {"final", "weight", "checkpoint", "descriptors"})
     weights = partial(digest_files, model.weights_file) if model.weights_file else dict
     work = partial(train_base, name=name)
     doubt = partial(explain_restored, config=config)
     return Task(artifact, work, settings, split_references("train"), weights, saves_on_stop=True, doubt=doubt)
+
+
+def list_checkpoint(folder: Path) -> list[Path]:
+    """The files of a given network, saved by a run or exported."""
+    exported, saved = ([folder / file for file in files] for files in (layout.EXPORTED_FILES, layout.NETWORK_FILES))
+    return exported if exported[-1].is_file() and not saved[-1].exists() else saved
 
 
 def copy(task: TaskContext, config: Config, name: str) -> None:

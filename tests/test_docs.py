@@ -26,7 +26,7 @@ COMMAND = re.compile(
 FILE = re.compile(r"^[\w./-]+\.(?:py|toml|sh|md|txt)$")
 SETTING = re.compile(rf"^((?:{'|'.join(Config.model_fields)})(?:\.[\w<>*]+)+)(?: ?=.*)?$")
 SECTION = re.compile(r"^\[([\w.<>]+)\]$")
-SUFFIXES = {"py", "toml", "csv", "json", "jpg", "html", "md"}  # `demo.toml` is a file, not a setting
+SUFFIXES = {"py", "toml", "csv", "json", "jpg", "html", "md", "onnx"}  # `demo.toml` is a file, not a setting
 
 
 class ParsedError(Exception):

@@ -1,8 +1,9 @@
 """Networks and training states on disk. Files are written atomically.
 
 A saved network is `weights.safetensors` and `network.json`: its architecture, its head, the landmarks of its classes
-and the normalisation of its input. A training state is one file by torch.save, loaded with weights_only, so that no
-code runs.
+and the normalisation of its input. An exported one is the same as `model.safetensors` and `config.json`, the names of
+the Hugging Face Hub, and can be used in its place. A training state is one file by torch.save, loaded with
+weights_only, so that no code runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import torch
 
 from pipeline.artifacts import atomic_file
 from pipeline.errors import PipelineError
-from pipeline.network.backbone import Backbone, first_line, load_matching, load_plain_tensors, read_weights
+from pipeline.network.backbone import (
+    MIN_SIDE_PX,
+    STRIDES,
+    Backbone,
+    first_line,
+    load_matching,
+    load_plain_tensors,
+    read_weights,
+)
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
@@ -28,6 +37,8 @@ from pipeline.shortages import explain_shortage
 
 FORMAT = 3  # 1 had no local branch, 2 only the heads arcface and cosface
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
+HUB_WEIGHTS, HUB_DESCRIPTION = "model.safetensors", "config.json"  # of an exported network
+MODEL_TYPE = "cairn_landmark_network"
 
 
 def save_network(folder: Path, network: LandmarkNetwork) -> None:
@@ -41,30 +52,53 @@ def save_network(folder: Path, network: LandmarkNetwork) -> None:
 
 
 def load_network(folder: Path, expected: ModelSettings | None = None) -> LandmarkNetwork:
-    """The network in `folder`, on the CPU, in evaluation mode.
+    """The network in `folder`, saved or exported, on the CPU, in evaluation mode.
 
     expected: the settings whose architecture the network must have. Raises PipelineError, with both values: another
     architecture, another number of classes in the weights than in the description, another format, a missing network.
     """
-    about = _read_description(folder / DESCRIPTION)
+    weights, description = _find_files(folder)
+    about = _read_description(description)
     architecture = about["architecture"]
     if expected is not None:
         _refuse_other(architecture, expected, folder)
     try:
-        _refuse_more_than_the_file_holds(about, folder / WEIGHTS)
+        _refuse_more_than_the_file_holds(about, weights)
         network = _build_network(about)
     except (AttributeError, LookupError, TypeError, ArithmeticError, ValueError, RuntimeError) as error:
-        damaged = _damaged_description(error, folder / DESCRIPTION)
+        damaged = _damaged_description(error, description)
         raise explain_shortage(error, folder) or damaged from error  # too little memory is no damage
-    load_matching(network, read_weights(folder / WEIGHTS), architecture["backbone"], str(folder / WEIGHTS))
+    load_matching(network, read_weights(weights), architecture["backbone"], str(weights))
     return network.eval()
 
 
 def copy_checkpoint(source: Path, folder: Path, expected: ModelSettings) -> None:
     """Copy the files of the network in `source` to `folder`. Raises PipelineError as `load_network` does."""
     load_network(source, expected)
-    for name in (WEIGHTS, DESCRIPTION):
-        shutil.copyfile(source / name, folder / name)
+    for given, name in zip(_find_files(source), (WEIGHTS, DESCRIPTION), strict=True):
+        shutil.copyfile(given, folder / name)
+
+
+def export_network(source: Path, folder: Path) -> LandmarkNetwork:
+    """Write model.safetensors and config.json of the network in `source` to `folder`; the network.
+
+    The weights are the same bytes. The description gets what other programs need to know beside it: the convention of
+    the input, strides and channels of the maps. Raises PipelineError as `load_network` does.
+    """
+    network = load_network(source)
+    shutil.copyfile(_find_files(source)[0], folder / HUB_WEIGHTS)
+    config = {"model_type": MODEL_TYPE} | _make_description(network)
+    config["maps"] = _describe_maps(network.embedding.backbone)
+    config["input"] |= {
+        "images": ["batch", 3, "height", "width"],
+        "channels": "RGB",
+        "range": [0, 255],
+        "normalised_by": "the network, with this mean and std",
+        "min_side_px": MIN_SIDE_PX,
+        "side_multiple_px": STRIDES["deep"],
+    }
+    (folder / HUB_DESCRIPTION).write_text(json.dumps(config, indent=1) + "\n")
+    return network
 
 
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
@@ -101,6 +135,22 @@ def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
         "head": network.head.settings,
         "landmark_ids": network.landmark_ids.tolist(),
     }
+
+
+def _describe_maps(backbone: Backbone) -> dict[str, Any]:
+    """Stride and channels of both maps; of the shallow one also what places its local features."""
+    maps: dict[str, Any] = {
+        name: {"stride": stride, "channels": backbone.channels[name]} for name, stride in STRIDES.items()
+    }
+    maps["shallow"] |= {"cell_centre_px": backbone.cell_centre_px, "signed": backbone.signed}
+    return maps
+
+
+def _find_files(folder: Path) -> tuple[Path, Path]:
+    """The weights and the description of the network in a folder: exported files where there are no saved ones."""
+    exported = (folder / HUB_DESCRIPTION).is_file() and not (folder / DESCRIPTION).exists()
+    names = (HUB_WEIGHTS, HUB_DESCRIPTION) if exported else (WEIGHTS, DESCRIPTION)
+    return folder / names[0], folder / names[1]
 
 
 def _build_network(about: dict[str, Any]) -> LandmarkNetwork:
@@ -149,7 +199,8 @@ def _damaged_description(error: Exception, path: Path) -> PipelineError:
 
 def _refuse_other_format(found: object, path: Path) -> None:
     if not isinstance(found, int):
-        raise PipelineError("not a file of this pipeline: it has no format number", path, "delete it and train again")
+        hint = "name a network of this pipeline, or delete this one and train again"
+        raise PipelineError("not a file of this pipeline: it has no format number", path, hint)
     if found < FORMAT:
         raise PipelineError(
             f"an older version wrote this: format {found}, this one reads {FORMAT}", path, "train again"

@@ -17,7 +17,7 @@ RECOGNITION_TEXT = "One landmark and one confidence for every test photograph, i
 BENCHMARK_TEXT = (
     "In percent, as the papers print them: mean average precision by the trapezoidal rule, and mean precision at 10. "
     "The gain is in points of mAP over the recipe's first step. Each setup is ranked separately, without its junk. The "
-    "photographs below are ranked in one setup."
+    "photographs of a report are ranked in one setup."
 )
 UNLISTED_TEXT = " The lists are shorter than the index: up to {most} positives are in none, and count as not found."
 TIME_TEXT = "How long each stage took when it last ran."
@@ -51,7 +51,7 @@ class Column(NamedTuple):
 
     def _look_up(self, scores: Mapping[str, Any]) -> Any:
         for key in self.keys[:-1]:
-            scores = scores[key]
+            scores = scores.get(key, {})  # an earlier version wrote fewer
         return scores.get(self.keys[-1])
 
 
