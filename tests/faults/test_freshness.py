@@ -279,7 +279,7 @@ def test_changed_code_reruns_what_ran_it_unless_it_is_trusted_and_a_comment_reru
         assert "code of matching/geometry.py changed" in stale[layout.split_reference(pairs)[0]]
     assert not [name for name in stale if name.startswith((layout.PREPARE, layout.TRAIN_BASE, layout.EXTRACT_LOCAL))
                 and "is stale" not in stale[name]]  # fmt: skip
-    assert {line.split(maxsplit=1)[1] for line in status(tmp_path, "--trust-code", *overrides)} == {"fresh"}
+    assert {line.split(" MB  ")[1] for line in status(tmp_path, "--trust-code", *overrides)} == {"fresh"}
 
 
 STATUS = """
