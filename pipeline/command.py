@@ -1,4 +1,4 @@
-"""One command for all: cairn run | status | query | export | score
+"""One command for all: cairn run | status | query | compare | export | score
 
 `pip install -e .` installs it. It starts the same code as ./run_all.sh and python -m pipeline.<name>, with the
 arguments that follow.
@@ -21,6 +21,7 @@ COMMANDS = {  # name -> what it does, as its own help tells in full
     "run": "run every stage that is not up to date (./run_all.sh)",
     "status": "say what is fresh, what is stale and why",
     "query": "ask a finished run with photographs",
+    "compare": "put finished runs side by side",
     "export": "take a network or descriptors out of a run",
     "score": "score a submission by a solution",
 }
