@@ -16,6 +16,7 @@ from pipeline.demo_world.view import render_image
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
     ImageRegion,
+    Kept,
     LocalExtractor,
     LocalNetwork,
     calibrate_attention,
@@ -23,7 +24,7 @@ from pipeline.features.local_features import (
     fit_size,
     locate_cells,
     read_threshold,
-    select_features,
+    select_cells,
     write_local_features,
     write_threshold,
 )
@@ -325,25 +326,17 @@ def test_no_photographs_have_no_features(lite):
 # ---- Which features are kept ----------------------------------------------------------------------------------------
 
 
-def random_cells(rng, count, values):
-    """Cells whose attention is one of `values` integers from 0: the fewer, the more ties."""
-    points = rng.normal(size=(count, 2)).astype(np.float32)
-    attention = rng.integers(0, values, count).astype(np.float32)
-    return LocalFeatures(points, np.ones(count, np.float32), attention, rng.normal(size=(count, 8)).astype(np.float32))
-
-
 @pytest.mark.parametrize("cells", [0, 1, 2, 7, 50])
-@pytest.mark.parametrize("values", [1, 4, 1000])
+@pytest.mark.parametrize("values", [1, 4, 1000])  # different values of attention: the fewer, the more ties
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 2.0, 1e9])
 def test_selected_are_those_of_most_attention_above_the_threshold_and_ties_go_to_the_first(cells, values, threshold):
-    rng = np.random.default_rng(cells)
-    everything = random_cells(rng, cells, values)
+    attention = np.random.default_rng(cells).integers(0, values, (3, cells)).astype(np.float32)
     for count in (0, 1, 5, cells, cells + 1):
-        ranked = sorted(range(cells), key=lambda row: (-everything.attention[row], row))
-        naive = [row for row in ranked if everything.attention[row] > threshold][:count]
-        found = select_features(everything, threshold, count)
-        assert same_bytes(found, LocalFeatures(*(values[naive] for values in everything)))
-        assert found.points.shape == (len(naive), 2) and found.descriptors.shape == (len(naive), 8)
+        positions, counts = select_cells(torch.from_numpy(attention), Kept(threshold, count))
+        assert positions.shape == (3, min(count, cells))
+        for line, found, number in zip(attention, positions.tolist(), counts.tolist(), strict=True):
+            ranked = sorted(range(cells), key=lambda cell: (-line[cell], cell))
+            assert found[:number] == [cell for cell in ranked if line[cell] > threshold][:count]
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.25, 0.5, 0.9])

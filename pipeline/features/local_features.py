@@ -83,6 +83,16 @@ class LocalExtractor:
     device: torch.device
 
 
+class Kept(NamedTuple):
+    """Which cells of an image become features: the `most` with the greatest attention above `min_attention`."""
+
+    min_attention: float
+    most: int
+
+
+EVERYTHING = Kept(-math.inf, 1 << 40)
+
+
 def write_threshold(task: TaskContext, extractor: LocalExtractor, split: Split, seed: int) -> None:
     """Write threshold.json: the attention that a feature must exceed, calibrated on a random sample of the split.
 
@@ -140,8 +150,10 @@ def extract_local(
     Raises PipelineError: an unreadable image without `on_bad`, attention or codes that are not finite.
     """
     features = [NO_FEATURES] * len(regions)
-    for row, cells in _extract_cells(extractor, regions, workers, on_bad):
-        features[row] = select_features(cells, min_attention, extractor.settings.max_features)
+    for row, found in _extract(
+        extractor, Kept(min_attention, extractor.settings.max_features), regions, workers, on_bad
+    ):
+        features[row] = found
     return features
 
 
@@ -154,16 +166,19 @@ def calibrate_attention(
     that it was calibrated with. on_bad: as for `extract_local`.
     """
     unsuppressed = extractor.settings.model_copy(update={"suppression_cells": 0})
-    cells = _extract_cells(replace(extractor, settings=unsuppressed), regions, workers, on_bad)
+    cells = _extract(replace(extractor, settings=unsuppressed), EVERYTHING, regions, workers, on_bad)
     attention = [found.attention for _, found in cells]
     return float(np.quantile(np.concatenate(attention), unsuppressed.attention_quantile)) if attention else 0.0
 
 
-def select_features(cells: LocalFeatures, min_attention: float, count: int) -> LocalFeatures:
-    """The `count` cells with the greatest attention above `min_attention`, in descending order, ties by position."""
-    order = np.argsort(-cells.attention, kind="stable")[:count]
-    kept = order[cells.attention[order] > min_attention]
-    return LocalFeatures(*(values[kept] for values in cells))
+def select_cells(attention: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
+    """The cells of each image that are kept: positions (B, k), by descending attention, and how many count, (B,).
+
+    attention: (B, M), of the cells of all scales. Equal ones go by position. On its device.
+    """
+    values, positions = attention.sort(dim=1, descending=True, stable=True)
+    values = values[:, : kept.most]
+    return positions[:, : kept.most], (values > kept.min_attention).sum(dim=1)
 
 
 def fit_size(region: ImageRegion, max_side_px: int) -> Size:
@@ -202,10 +217,10 @@ def list_regions(split: Split) -> list[ImageRegion]:
     return [ImageRegion(*values) for values in zip(split.paths, split.sizes, boxes, strict=True)]
 
 
-def _extract_cells(
-    extractor: LocalExtractor, regions: Sequence[ImageRegion], workers: int, on_bad: OnBad | None
+def _extract(
+    extractor: LocalExtractor, kept: Kept, regions: Sequence[ImageRegion], workers: int, on_bad: OnBad | None
 ) -> Iterator[tuple[int, LocalFeatures]]:
-    """(row, all cells of all scales) of every region: on a CPU one image per thread, elsewhere in batches."""
+    """(row, the cells that are kept) of every region: on a CPU one image per thread, elsewhere in batches."""
     settings, device = extractor.settings, extractor.device
     extractor.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     has_boxes = any(region.box for region in regions)
@@ -216,12 +231,12 @@ def _extract_cells(
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         if pool is None:
             for batch in batches:
-                yield from _extract_batch(extractor, batch, regions)
+                yield from _extract_batch(extractor, batch, kept, regions)
             return
         waiting: deque[Future] = deque()
         for batch in batches:
             for images, rows in zip(batch.images.split(1), batch.rows.split(1), strict=True):
-                waiting.append(pool.submit(_extract_batch, extractor, LoadedBatch(images, rows), regions))
+                waiting.append(pool.submit(_extract_batch, extractor, LoadedBatch(images, rows), kept, regions))
             while len(waiting) > 2 * available_cores():
                 yield from waiting.popleft().result()
         while waiting:
@@ -229,11 +244,11 @@ def _extract_cells(
 
 
 def _extract_batch(
-    extractor: LocalExtractor, batch: LoadedBatch, regions: Sequence[ImageRegion]
+    extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: Sequence[ImageRegion]
 ) -> list[tuple[int, LocalFeatures]]:
-    """(row, all cells) of each image of a batch; a batch that does not fit into the GPU memory is halved."""
+    """(row, its cells) of each image of a batch; a batch that does not fit into the GPU memory is halved."""
     try:
-        return _extract_images(extractor, batch, regions)
+        return _extract_images(extractor, batch, kept, regions)
     except torch.OutOfMemoryError as error:
         if len(batch.rows) == 1:
             raise PipelineError(
@@ -243,37 +258,63 @@ def _extract_batch(
             ) from error
     torch.cuda.empty_cache()
     halves = zip(batch.images.chunk(2), batch.rows.chunk(2), strict=True)
-    return [found for half in halves for found in _extract_batch(extractor, LoadedBatch(*half), regions)]
+    return [found for half in halves for found in _extract_batch(extractor, LoadedBatch(*half), kept, regions)]
 
 
 @torch.inference_mode()
 def _extract_images(
-    extractor: LocalExtractor, batch: LoadedBatch, regions: Sequence[ImageRegion]
+    extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: Sequence[ImageRegion]
 ) -> list[tuple[int, LocalFeatures]]:
-    """(row, all cells of all scales) of each image of a batch. Raises PipelineError for values that are not finite."""
-    network, settings, device = extractor.network, extractor.settings, extractor.device
-    rows, (height, width) = batch.rows.tolist(), batch.images.shape[-2:]
-    parts: list[list[LocalFeatures]] = [[] for _ in rows]
-    images = batch.images.to(device, non_blocking=True)
-    for scale in settings.scales:
-        scaled = _whole_cells((width, height), scale)
-        with mixed_precision(device, settings.precision):
-            codes, attention = network(_resize(images, scaled))
-        attention = _suppress(attention, settings.suppression_cells)
-        descriptors = F.normalize(codes, dim=1).flatten(2).transpose(1, 2).cpu().numpy()
-        flat = attention.flatten(1).cpu().numpy()
-        for at, row in enumerate(rows):
-            points = locate_cells((codes.shape[-1], codes.shape[-2]), network.cell_centre_px, scaled, regions[row])
-            scales = np.full(len(points), scale, np.float32)
-            parts[at].append(LocalFeatures(points, scales, flat[at], descriptors[at]))
-    joined = [LocalFeatures(*map(np.concatenate, zip(*part, strict=True))) for part in parts]
-    for row, cells in zip(rows, joined, strict=True):
-        if not (np.isfinite(cells.attention).all() and np.isfinite(cells.descriptors).all()):
+    """(row, its cells) of each image of a batch. Only what is kept leaves the device."""
+    rows, asked = batch.rows.tolist(), [regions[row] for row in batch.rows.tolist()]
+    pyramid = _describe_cells(extractor, batch.images)
+    attention = torch.cat([level.attention for level in pyramid], dim=1)
+    descriptors = torch.cat([level.descriptors for level in pyramid], dim=1)
+    finite = attention.isfinite().all(dim=1) & descriptors.isfinite().flatten(1).all(dim=1)
+    positions, counts = select_cells(attention, kept)
+    chosen = descriptors.take_along_dim(positions[..., None], dim=1), attention.take_along_dim(positions, dim=1)
+    codes, weights = (part.cpu().numpy() for part in chosen)
+    for region, is_finite in zip(asked, finite.tolist(), strict=True):
+        if not is_finite:
             raise PipelineError(
-                "attention or descriptors that are not finite", regions[row].path,
+                "attention or descriptors that are not finite", region.path,
                 "the network has diverged: train again at a lower learning rate, or set local.precision = 'float32'",
             )  # fmt: skip
-    return list(zip(rows, joined, strict=True))
+    scales = np.concatenate([np.full(level.attention.shape[1], level.scale, np.float32) for level in pyramid])
+    found = []
+    for at, (count, where) in enumerate(zip(counts.tolist(), positions.cpu().numpy(), strict=True)):
+        centre_px, where = extractor.network.cell_centre_px, where[:count]
+        points = np.concatenate([locate_cells(level.cells, centre_px, level.size, asked[at]) for level in pyramid])
+        found.append(LocalFeatures(points[where], scales[where], weights[at, :count], codes[at, :count]))
+    return list(zip(rows, found, strict=True))
+
+
+class _Level(NamedTuple):
+    """The cells of B images at one scale: attention (B, m), descriptors (B, m, 128), L2-normalised.
+
+    size: (width, height) of the images there; cells: (columns, rows) of the map.
+    """
+
+    scale: float
+    size: Size
+    cells: Size
+    attention: Tensor
+    descriptors: Tensor
+
+
+def _describe_cells(extractor: LocalExtractor, batch: Tensor) -> list[_Level]:
+    """The cells of a batch (B, 3, H, W) uint8 at every scale, on the device."""
+    settings, device, levels = extractor.settings, extractor.device, []
+    images = batch.to(device, non_blocking=True)
+    height, width = batch.shape[-2:]
+    for scale in settings.scales:
+        size = _whole_cells((width, height), scale)
+        with mixed_precision(device, settings.precision):
+            codes, attention = extractor.network(_resize(images, size))
+        attention = _suppress(attention, settings.suppression_cells).flatten(1)
+        descriptors = F.normalize(codes, dim=1).flatten(2).transpose(1, 2)
+        levels.append(_Level(scale, size, (codes.shape[-1], codes.shape[-2]), attention, descriptors))
+    return levels
 
 
 def _resize(images: Tensor, size: Size) -> Tensor:
