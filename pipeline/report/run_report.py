@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline.images.split import Split
 from pipeline.report.answers import Answers, show_answers
 from pipeline.report.gallery import show_queries
+from pipeline.report.landmark_table import tabulate_landmarks
 from pipeline.report.left_out import NOTHING_LEFT_OUT, LeftOut, tabulate_left_out
 from pipeline.report.local_report import VerifiedPairs, show_dropped, show_pairs
 from pipeline.report.measures import JudgedRanking
@@ -27,7 +28,7 @@ class Run:
 
     judged: the recipe's ranking against the ground truth; answers: what is shown in its place without one. verified:
     the pairs of test and index. support: supporters and kept of each train image, if the cleaning verified them.
-    left_out: the images that could not be used. names: of landmarks, where they have some.
+    left_out: the images that could not be used. names: of landmarks, where they have some. landmarks: how each fares.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Run:
     support: pd.DataFrame | None = None
     left_out: LeftOut = NOTHING_LEFT_OUT
     names: Mapping[int, str] = field(default_factory=dict)
+    landmarks: pd.DataFrame | None = None
 
 
 def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
@@ -58,6 +60,7 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
         min_inliers=run.verified.min_inliers if run.verified else None,
         pairs=show_pairs(run.verified, run.test, run.index, truth) if run.verified else [],
         dropped=show_dropped(run.train, run.support, run.names) if run.support is not None else [],
+        landmarks=tabulate_landmarks(run.landmarks, run.names) if run.landmarks is not None else None,
         left_out=tabulate_left_out(run.left_out),
         times=tabulate_seconds(metrics["seconds"]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
 from pipeline.artifacts import read_manifest
@@ -15,6 +15,8 @@ from pipeline.tasks.cleaning import choose_source
 from pipeline.tasks.inputs import open_split, read_images, read_landmark_names
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipeline.competition.evaluation import Part
     from pipeline.images.split import Split
     from pipeline.report.answers import Answers
@@ -97,6 +99,40 @@ def read_solutions(task: TaskContext, config: Config) -> tuple[dict[str, Part], 
     return retrieval, read_recognition_parts(files["recognition"], test, rejected)
 
 
+def read_cleaning_counts(task: TaskContext) -> dict[str, int]:
+    """How many images the cleaning kept and dropped, and of how many landmarks."""
+    cleaned = read_manifest(task.input(layout.CLEAN_LIST))
+    return {name: cleaned.facts[name] for name in ("kept", "dropped", "landmarks")} if cleaned else {}
+
+
+def score_answers(task: TaskContext, config: Config) -> tuple[dict[str, Any], JudgedRanking | None]:
+    """The scores of a competition's answers by its solutions; without them no ranking is judged."""
+    import pandas as pd
+
+    from pipeline.competition.evaluation import score_recognition
+    from pipeline.report.measures import judge_by_solution, measure_retrieval
+
+    retrieval, recognition = read_solutions(task, config)
+    rankings, answers = read_rankings(task, config), pd.read_parquet(task.input(layout.RECOGNITION))
+    scores = {
+        "retrieval": measure_retrieval(rankings, retrieval),
+        "recognition": score_recognition(answers["labels"].to_numpy(), answers["scores"].to_numpy(), recognition),
+    }
+    return scores, judge_by_solution(rankings["recipe"], retrieval["all"]) if retrieval else None
+
+
+def score_benchmark(task: TaskContext, config: Config) -> tuple[dict[str, Any], JudgedRanking]:
+    """The scores of a benchmark's rankings in every setup."""
+    from pipeline.competition.judgement_table import read_judgements
+    from pipeline.report.measures import choose_setup, judge_by_setup, measure_benchmark
+
+    setups = read_judgements(task.input(layout.JUDGEMENTS), len(read_images(task, "test")))
+    rankings = {setup: read_rankings(task, config, setup) for setup in setups}
+    shown = choose_setup(setups)
+    judged = judge_by_setup(rankings[shown]["recipe"], setups[shown].positives)
+    return {"revisited": measure_benchmark(rankings, setups)}, judged
+
+
 def list_solutions(config: Config) -> dict[str, Path]:
     """Where the solution of each task of the competition would be."""
     data = config.data
@@ -123,7 +159,21 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
         support=pd.read_parquet(support) if support.exists() else None,
         left_out=_read_left_out(task, config, (train, index, test)),
         names=names,
+        landmarks=_measure_landmarks(task, config, judged),
     )
+
+
+def _measure_landmarks(task: TaskContext, config: Config, judged: JudgedRanking | None) -> pd.DataFrame | None:
+    """How each landmark fares; None without a recognition solution."""
+    import pandas as pd
+
+    from pipeline.report.landmark_table import measure_landmarks
+
+    recognition = {} if config.data.is_benchmark else read_solutions(task, config)[1]
+    if not recognition:
+        return None
+    labels = pd.read_parquet(task.input(layout.RECOGNITION))["labels"].to_numpy()
+    return measure_landmarks(recognition["all"], labels, judged.steps[-1].precisions if judged else None)
 
 
 def _read_answers(task: TaskContext, config: Config, names: dict[int, str]) -> Answers:
