@@ -12,11 +12,10 @@ L2-normalises each image's solution before adding; with one solution per query t
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
-from scipy import sparse
 
 from pipeline.arrays import DECIMALS, NONE, Doubles, Floats, Positions, Rows
 from pipeline.matching.neighbours import Neighbours
@@ -24,6 +23,9 @@ from pipeline.ranking.evidence import IndexGraph
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.step import Step, always
 from pipeline.settings import Positive, Settings
+
+if TYPE_CHECKING:  # loaded where it is used: the settings below are read where nothing is computed
+    from scipy import sparse
 
 
 class DiffusionSettings(Settings):
@@ -52,6 +54,8 @@ def build_affinity(neighbours: Neighbours, gamma: float = 3.0) -> sparse.csr_arr
     other = neighbours.rows.reshape(-1)
     weights = _powers(neighbours.similarities.reshape(-1), gamma)
     edge = (other != NONE) & (other != own) & (weights > 0)
+    from scipy import sparse
+
     directed = sparse.csr_array((weights[edge], (own[edge], other[edge])), shape=(images, images))
     mutual = directed.minimum(directed.T.tocsr()).tocsr()  # weights are above 0: where one is missing, 0 is the smaller
     degrees = mutual.sum(axis=1)
@@ -103,7 +107,8 @@ def _powers(similarities: Floats, gamma: float) -> Doubles:
 
 def _diffuse(affinity: sparse.csr_array, start: Doubles, settings: DiffusionSettings) -> Doubles:
     """f of (I - alpha S) f = y, (T,) float64, rounded to 6 decimals."""
-    from scipy.sparse.linalg import cg  # here: the settings above are read where nothing is computed
+    from scipy import sparse
+    from scipy.sparse.linalg import cg
 
     if not start.any():
         return np.zeros(len(start))

@@ -8,11 +8,10 @@ its similarity. An image between two landmarks is then near both, and no decisio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
-from scipy import sparse
 
 from pipeline.arrays import DECIMALS, NO_LABEL, NONE, Doubles, Floats, Integers, Labels
 from pipeline.ranking.candidates import (
@@ -29,6 +28,9 @@ from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.step import Step, always
 from pipeline.ranking.voting import VOTES_TRIED, WEIGHT_POWERS_TRIED, sharpen
 from pipeline.settings import Positive, Settings
+
+if TYPE_CHECKING:  # loaded where it is used: the settings below are read where nothing is computed
+    from scipy import sparse
 
 
 class LabelVectorSettings(Settings):
@@ -72,6 +74,8 @@ def label_vectors(similarities: Floats, labels: Labels, landmarks: Labels) -> sp
     if not known.all():
         raise ValueError(f"label {present[~known][0]} is not among the {len(landmarks)} landmarks")
     values = similarities[images, positions].astype(np.float64)
+    from scipy import sparse
+
     return sparse.csr_array((values, (images, columns)), shape=(len(labels), len(landmarks)))
 
 
@@ -135,6 +139,8 @@ def _most_shared(query_vectors: sparse.csr_array, by_landmark: Any) -> Integers:
     """(Q,) int64: how many images a query shares landmarks with, one that shares two counted twice."""
     images = np.diff(by_landmark.indptr).astype(np.int64)
     ones = np.ones(query_vectors.nnz, dtype=np.int64)
+    from scipy import sparse
+
     pattern = sparse.csr_array((ones, query_vectors.indices, query_vectors.indptr), shape=query_vectors.shape)
     return pattern @ images
 
