@@ -1,4 +1,8 @@
-"""Plain folders of photographs: train/<landmark>/*.jpg, and any files below index/, test/ and non_landmark/."""
+"""Plain folders of photographs: train/<landmark>/*.jpg, and any files below index/, test/ and non_landmark/.
+
+Without train/ nothing is labelled. A folder that has none of train/, index/ and test/ is searched in itself: every
+photograph below it is a query and an image of the database.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,11 @@ from pipeline.competition.dataset import (
     require_folder,
     require_non_landmarks,
 )
-from pipeline.competition.listing import list_photographs
+from pipeline.competition.listing import SUFFIXES, list_photographs
 from pipeline.errors import PipelineError
 from pipeline.settings import NON_LANDMARK, SPLITS
+
+FORMS = "index/ and test/, with train/<landmark>/ where there are labels"
 
 
 def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
@@ -26,13 +32,20 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
 
     An id is the path below the split without its suffix, with `_` for every character that an id cannot hold. Landmarks
     keep their numbers when the name of every folder is a number of at most 18 digits; otherwise they are numbered in
-    the order of the names. Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's
-    folder, names that are not UTF-8, and paths that get the same id.
+    the order of the names. Of a folder that is searched in itself, test and index are the same listing.
+    Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's folder, names that are not
+    UTF-8, paths that get the same id, and unlabelled folders in which there is nothing to search.
     """
     require_folder(root)
+    if not any((root / name).is_dir() for name in SPLITS):
+        return _read_one_folder(root)
     if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():
         raise missing_non_landmarks(f"there is no folder {NON_LANDMARK}/", root)
-    paths = {name: _list_split(root, name) for name in names}
+    labelled = (root / "train").is_dir()
+    paths = {name: _list_split(root, name) if labelled or name != "train" else [] for name in names}
+    empty = [f"{name}/" for name in ("index", "test") if not labelled and not paths[name]]
+    if empty:
+        raise PipelineError(f"no photographs below {' and '.join(empty)}", root, f"put some there: {', '.join(SUFFIXES)}")
     _refuse_loose_files(root, paths["train"])
     landmark_of = _number_landmarks(paths["train"])
     splits: dict[str, SplitListing] = {}
@@ -47,12 +60,27 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
 
 def list_folders(root: Path, names: Sequence[str] = SPLITS) -> dict[str, Path]:
     """The folders below `root` that `read_folders` and the decoder read for these splits, by name."""
+    if root.is_dir() and not any((root / name).is_dir() for name in SPLITS):
+        return {"photographs/": root}
     return {f"{split}/": root / split for split in names}
+
+
+def _read_one_folder(root: Path) -> Dataset:
+    """The photographs below `root`, as queries and as the images that are searched; hidden files are left out."""
+    paths = [path for path in list_photographs(root) if not any(part.startswith(".") for part in Path(path).parts)]
+    refuse_unreadable_names(paths, root)
+    if len(paths) < 2:
+        found = "only one photograph" if paths else "no photographs"
+        hint = f"a folder that is searched in itself has at least two, and a database beside queries is {FORMS}"
+        raise PipelineError(f"{found} below the folder", root, hint)
+    path_of: dict[str, str] = {}
+    images = SplitListing([_choose_own_id(path, path_of, root) for path in paths], paths)
+    return Dataset({"train": SplitListing([], [], []), "index": images, "test": images})
 
 
 def _list_split(root: Path, split: str) -> list[str]:
     if not (root / split).is_dir():
-        hint = "plain folders are train/<landmark>/, index/ and test/ (README.md)"
+        hint = f"plain folders are {FORMS}; a folder with none of the three is searched in itself (data/README.md)"
         raise PipelineError(f"no folder {split}/", root, hint)
     paths = [f"{split}/{path}" for path in list_photographs(root / split)]
     refuse_unreadable_names(paths, root)
@@ -74,6 +102,17 @@ def _number_landmarks(paths: Sequence[str]) -> dict[str, int]:
     folders = sorted({Path(path).parts[1] for path in paths})
     numeric = all(re.fullmatch(r"0|[1-9][0-9]{0,17}", folder) for folder in folders)
     return {folder: int(folder) if numeric else number for number, folder in enumerate(folders)}
+
+
+def _choose_own_id(path: str, path_of: dict[str, str], root: Path) -> str:
+    """As `_choose_id` where there is one split; an id that is taken, as by IMG_1.jpg beside IMG_1.png, gets the suffix."""
+    stem, names = Path(path).with_suffix("").as_posix(), [path.replace(".", "_")]
+    for name in (stem, *names):
+        image_id = replace_unsafe_characters(name)
+        image_id = image_id if ID.fullmatch(image_id) else f"_{image_id}"
+        if path_of.setdefault(image_id, path) == path:
+            return image_id
+    raise PipelineError(f"{path} and {path_of[image_id]} both get the id {image_id}", root, "rename one of them")
 
 
 def _choose_id(path: str, path_of: dict[str, str], root: Path) -> str:

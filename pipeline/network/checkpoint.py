@@ -94,7 +94,7 @@ def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
         "architecture": {
             "backbone": backbone.name,
             "pooling": embedding.pooling,
-            "dims": embedding.dims,
+            "dims": embedding.dims if embedding.projects else 0,
             "local": network.local is not None,
         },
         "input": {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()},

@@ -94,6 +94,14 @@ def build_embedding(model: ModelSettings, seed: int) -> EmbeddingNetwork:
         return EmbeddingNetwork(backbone, model.dims, model.pooling, model.gem_power)
 
 
+def build_untrained_network(model: ModelSettings, seed: int) -> LandmarkNetwork:
+    """The backbone with its weights as they are, pooled: no projection, and a head that knows no landmark."""
+    with seeded(seed, "embedding"):  # decides nothing unless the weights are "none"
+        backbone = build_backbone(model.backbone, model.weights)
+    embedding = EmbeddingNetwork(backbone, 0, model.pooling, model.gem_power)
+    return build_landmark_network(embedding, PhaseSettings(), np.zeros(0, np.int64), seed, local=False)
+
+
 def build_landmark_network(
     embedding: EmbeddingNetwork,
     phase: PhaseSettings,
