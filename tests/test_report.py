@@ -224,7 +224,7 @@ def test_tables_are_aligned_for_a_console_and_escaped_for_a_page():
 
 # ---- The page ------------------------------------------------------------------------------------------------------
 
-EMPTY = {"title": "t", "counts": {"test": 0, "index": 0}, "left_out": None, "min_inliers": None} | dict.fromkeys(
+EMPTY = {"title": "t", "summary": "", "left_out": None, "min_inliers": None} | dict.fromkeys(
     ("scores", "queries", "answers", "pairs", "dropped"), ()
 )
 
