@@ -111,9 +111,8 @@ class Config(Settings):
         if self.local.model and self.local.model not in self.models:
             raise ValueError(f"local.model = {self.local.model} is none of the models {', '.join(self.models)}")
         if self.local.model and not self.models[self.local.model].has_local:
-            model = self.models[self.local.model]
-            hint = "set local = true in it" if model.is_network else "its descriptors came from elsewhere, name a network"
-            hint = hint if model.train else "train = false leaves it without, name another"
+            is_network = self.models[self.local.model].is_network
+            hint = "set local = true in it" if is_network else "its descriptors came from elsewhere, name a network"
             raise ValueError(f"local.model = {self.local.model} has no local features: {hint}")
         users = {
             "the step verify": "index" in self.verified_splits,

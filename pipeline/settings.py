@@ -182,7 +182,7 @@ class ModelSettings(Settings):
     gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # initial value of the learnable exponent of gem
     dims: Annotated[int, Field(ge=2)] = 512  # of the descriptor
     local: bool = True  # whether DELG's branch for local features is trained too
-    train: bool = True  # false: the backbone with its weights as they are, pooled; no projection, no local features
+    train: bool = True  # false: the backbone as it is, pooled, without a projection; its cells are the local features
     checkpoint: Path | None = None  # folder of a trained network to use instead of training
     # folder of descriptors that other code made, in place of a network (docs/howto.md)
     descriptors: Path | None = None
@@ -199,7 +199,7 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _check_untrained(self) -> ModelSettings:
-        unused = sorted(self.model_fields_set & {"dims", "local", "checkpoint", "base", "final"})
+        unused = sorted(self.model_fields_set & {"dims", "checkpoint", "base", "final"})
         if not self.train and unused:
             raise ValueError(f"train = false takes the backbone as it is: leave out {', '.join(unused)}")
         return self
@@ -217,18 +217,18 @@ class ModelSettings(Settings):
     @property
     def has_local(self) -> bool:
         """Whether this model is a network with local features."""
-        return self.is_network and self.local and self.train
+        return self.is_network and self.local
 
     @property
     def architecture_settings(self) -> dict[str, Any]:
         """The settings that a network on disk has to match; dims 0 = no projection."""
-        untrained = {} if self.train else {"dims": 0, "local": False}
-        return self.model_dump(include={"backbone", "pooling", "dims", "local"}) | untrained
+        settings = self.model_dump(include={"backbone", "pooling", "dims", "local"})
+        return settings if self.train else settings | {"dims": 0}
 
     @property
     def untrained_settings(self) -> dict[str, Any]:
         """The settings that affect a network that is not trained (part of the cache key)."""
-        return self.model_dump(include={"backbone", "weights", "pooling", "gem_power"})
+        return self.model_dump(include={"backbone", "weights", "pooling", "gem_power", "local"})
 
     @property
     def weights_file(self) -> Path | None:

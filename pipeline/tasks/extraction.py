@@ -63,8 +63,8 @@ def external_task(artifact: str, name: str, split: str, config: Config) -> Task:
 
 
 def same_images_task(artifact: str, source: str) -> Task:
-    """Copy the descriptors of one split to those of another that consists of the same images."""
-    return Task(artifact, partial(_copy_descriptors, source=source), {}, (source,))
+    """Copy the features of one split to those of another that consists of the same images."""
+    return Task(artifact, partial(_copy_features, source=source), {}, (source,))
 
 
 def threshold_task(artifact: str, extraction: Extraction, config: Config) -> Task:
@@ -106,11 +106,12 @@ def _extract_global(task: TaskContext, config: Config, extraction: Extraction) -
     task.facts["rows"] = len(split)
 
 
-def _copy_descriptors(task: TaskContext, config: Config, source: str) -> None:
+def _copy_features(task: TaskContext, config: Config, source: str) -> None:
     import shutil
 
-    for name in ("descriptors.npy", "rejected.csv"):
-        shutil.copyfile(task.input(source) / name, task.folder / name)
+    for path in task.input(source).iterdir():
+        if path.suffix in (".npy", ".csv"):
+            shutil.copyfile(path, task.folder / path.name)
 
 
 def _take_descriptors(task: TaskContext, config: Config, folder: Path, split: str) -> None:
