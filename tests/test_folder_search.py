@@ -1,4 +1,4 @@
-"""Folders without labels: two folders, one searched in itself, half-labelled ones; by a backbone that nobody trained."""
+"""Folders without labels: two, one searched in itself, half-labelled ones; by a backbone that nobody trained."""
 
 import json
 from pathlib import Path

@@ -45,7 +45,9 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     paths = {name: _list_split(root, name) if labelled or name != "train" else [] for name in names}
     empty = [f"{name}/" for name in ("index", "test") if not labelled and not paths[name]]
     if empty:
-        raise PipelineError(f"no photographs below {' and '.join(empty)}", root, f"put some there: {', '.join(SUFFIXES)}")
+        raise PipelineError(
+            f"no photographs below {' and '.join(empty)}", root, f"put some there: {', '.join(SUFFIXES)}"
+        )
     _refuse_loose_files(root, paths["train"])
     landmark_of = _number_landmarks(paths["train"])
     splits: dict[str, SplitListing] = {}
@@ -105,9 +107,8 @@ def _number_landmarks(paths: Sequence[str]) -> dict[str, int]:
 
 
 def _choose_own_id(path: str, path_of: dict[str, str], root: Path) -> str:
-    """As `_choose_id` where there is one split; an id that is taken, as by IMG_1.jpg beside IMG_1.png, gets the suffix."""
-    stem, names = Path(path).with_suffix("").as_posix(), [path.replace(".", "_")]
-    for name in (stem, *names):
+    """As `_choose_id`, where there is one split: one that is taken, as by IMG_1.jpg beside IMG_1.png, gets the suffix."""
+    for name in (Path(path).with_suffix("").as_posix(), path.replace(".", "_")):
         image_id = replace_unsafe_characters(name)
         image_id = image_id if ID.fullmatch(image_id) else f"_{image_id}"
         if path_of.setdefault(image_id, path) == path:

@@ -19,9 +19,9 @@ SHARD_ROWS = 8_192  # rows that a kill can cost
 
 
 def write_whitening(folder: Path, sample: Vectors, settings: SearchSettings) -> Whitening:
-    """Fit the whitening on the descriptors of a split; also written, as mean.npy, projection.npy, explained.npy, float64.
+    """Fit the whitening; also written, as mean.npy, projection.npy, explained.npy, float64.
 
-    sample: those of the split that settings.whiten_on names.
+    sample: the descriptors of the split that settings.whiten_on names.
 
     Raises PipelineError where it cannot be fitted.
     """

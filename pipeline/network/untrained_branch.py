@@ -11,8 +11,8 @@ class UntrainedBranch(nn.Module):
     """In the place of DELG's branch: a cell's code is the cell itself, its attention the norm of the cell.
 
     Codes have 128 dimensions, by a random projection with orthonormal columns or rows: cosines are kept exactly for
-    maps of at most 128 channels, and nearly for wider ones. Weights of ImageNet answer weakly to sky, water and lawn, so
-    the norm leaves out much of what attention learns to leave out.
+    maps of at most 128 channels, and nearly for wider ones. The longest cells are a good choice of keypoints without
+    attention (docs/network.md).
     """
 
     def __init__(self, channels: int):
@@ -22,7 +22,7 @@ class UntrainedBranch(nn.Module):
         nn.init.orthogonal_(self.encoder.weight)
 
     def forward(self, shallow: Tensor) -> LocalMaps:
-        """(B, C16, h, w) shallow map  ->  codes and attention; there is no reconstruction, the map stands in its place."""
+        """(B, C16, h, w) shallow map  ->  its codes and attention; the map stands in place of a reconstruction."""
         features = shallow.detach()
         attention = features.float().norm(dim=1, keepdim=True)
         return LocalMaps(features, self.encoder(features), features, attention)

@@ -58,7 +58,9 @@ def show_answers(answers: Answers, test: Split, index: Split) -> list[ShownQuery
     """
     shown, near = [], answers.similarities
     first = answers.steps[0].rows[:, 0]
-    chosen = pick_answers(answers.labels, answers.scores) if near is None else pick_found(near, first, answers.in_itself)
+    chosen = (
+        pick_answers(answers.labels, answers.scores) if near is None else pick_found(near, first, answers.in_itself)
+    )
     for query in chosen:
         label, score = int(answers.labels[query]), float(answers.scores[query])
         note = f"{name_landmark(label, answers.names)}, confidence {score:.2f}" if label >= 0 else "no landmark found"
