@@ -44,6 +44,11 @@ def one_of(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def has_no_splits(root: Path) -> bool:
+    """Whether a folder has none of train/, index/ and test/."""
+    return not any((root / split).is_dir() for split in SPLITS)
+
+
 class DataSettings(Settings):
     """Where the photographs are and what is accepted as one."""
 
@@ -79,7 +84,7 @@ class DataSettings(Settings):
     @property
     def is_searched_in_itself(self) -> bool:
         """Whether every image is a query and a database image at once: plain folders without train/, index/, test/."""
-        return self.source == "folders" and self.root.is_dir() and not any((self.root / s).is_dir() for s in SPLITS)
+        return self.source == "folders" and self.root.is_dir() and has_no_splits(self.root)
 
     @property
     def clean_root(self) -> Path | None:

@@ -22,7 +22,7 @@ from pipeline.competition.dataset import (
 )
 from pipeline.competition.listing import SUFFIXES, list_photographs
 from pipeline.errors import PipelineError
-from pipeline.settings import NON_LANDMARK, SPLITS
+from pipeline.settings import NON_LANDMARK, SPLITS, has_no_splits
 
 FORMS = "index/ and test/, with train/<landmark>/ where there are labels"
 
@@ -37,7 +37,7 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     UTF-8, paths that get the same id, and unlabelled folders in which there is nothing to search.
     """
     require_folder(root)
-    if not any((root / name).is_dir() for name in SPLITS):
+    if has_no_splits(root):
         return _read_one_folder(root)
     if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():
         raise missing_non_landmarks(f"there is no folder {NON_LANDMARK}/", root)
@@ -53,7 +53,10 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
     splits: dict[str, SplitListing] = {}
     path_of: dict[str, str] = {}
     for name in names:
-        ids = [_choose_id(path, path_of, root) for path in paths[name]]
+        ids = []
+        for path in paths[name]:
+            own = _make_id(Path(path).relative_to(name).with_suffix("").as_posix())
+            ids.append(_choose_id(path, (own, f"{name}_{own}"), path_of, root))
         landmarks = [landmark_of[Path(path).parts[1]] for path in paths[name]] if name == "train" else None
         splits[name] = SplitListing(ids, paths[name], landmarks)
     require_non_landmarks(splits, root)
@@ -62,7 +65,7 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
 
 def list_folders(root: Path, names: Sequence[str] = SPLITS) -> dict[str, Path]:
     """The folders below `root` that `read_folders` and the decoder read for these splits, by name."""
-    if root.is_dir() and not any((root / name).is_dir() for name in SPLITS):
+    if root.is_dir() and has_no_splits(root):
         return {"photographs/": root}
     return {f"{split}/": root / split for split in names}
 
@@ -76,7 +79,11 @@ def _read_one_folder(root: Path) -> Dataset:
         hint = f"a folder that is searched in itself has at least two, and a database beside queries is {FORMS}"
         raise PipelineError(f"{found} below the folder", root, hint)
     path_of: dict[str, str] = {}
-    images = SplitListing([_choose_own_id(path, path_of, root) for path in paths], paths)
+    ids = []
+    for path in paths:  # IMG_1.png beside IMG_1.jpg gets its suffix too
+        names = [_make_id(name) for name in (Path(path).with_suffix("").as_posix(), path.replace(".", "_"))]
+        ids.append(_choose_id(path, names, path_of, root))
+    images = SplitListing(ids, paths)
     return Dataset({"train": SplitListing([], [], []), "index": images, "test": images})
 
 
@@ -106,23 +113,15 @@ def _number_landmarks(paths: Sequence[str]) -> dict[str, int]:
     return {folder: int(folder) if numeric else number for number, folder in enumerate(folders)}
 
 
-def _choose_own_id(path: str, path_of: dict[str, str], root: Path) -> str:
-    """As `_choose_id`, where there is one split: one that is taken, as by IMG_1.jpg beside IMG_1.png, gets the suffix."""
-    for name in (Path(path).with_suffix("").as_posix(), path.replace(".", "_")):
-        image_id = replace_unsafe_characters(name)
-        image_id = image_id if ID.fullmatch(image_id) else f"_{image_id}"
-        if path_of.setdefault(image_id, path) == path:
-            return image_id
-    raise PipelineError(f"{path} and {path_of[image_id]} both get the id {image_id}", root, "rename one of them")
+def _make_id(name: str) -> str:
+    """The id that a path gives, with `_` for what an id cannot hold, and before what it cannot begin with."""
+    image_id = replace_unsafe_characters(name)
+    return image_id if ID.fullmatch(image_id) else f"_{image_id}"
 
 
-def _choose_id(path: str, path_of: dict[str, str], root: Path) -> str:
-    """The id of a photograph, which is added to `path_of`; one that is taken gets the split's name before it."""
-    split = Path(path).parts[0]
-    image_id = replace_unsafe_characters(Path(path).relative_to(split).with_suffix("").as_posix())
-    image_id = image_id if ID.fullmatch(image_id) else f"_{image_id}"
-    image_id = image_id if image_id not in path_of else f"{split}_{image_id}"
-    if image_id in path_of:
-        raise PipelineError(f"{path} and {path_of[image_id]} both get the id {image_id}", root, "rename one of them")
-    path_of[image_id] = path
-    return image_id
+def _choose_id(path: str, names: Sequence[str], path_of: dict[str, str], root: Path) -> str:
+    """The first of the ids that is not taken, for the photograph at `path`, which is added to `path_of`."""
+    for name in names:
+        if path_of.setdefault(name, path) == path:
+            return name
+    raise PipelineError(f"{path} and {path_of[names[-1]]} both get the id {names[-1]}", root, "rename one of them")
