@@ -7,18 +7,28 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from command import ROOT, run
+from torch.nn import functional as F
 
 from pipeline import layout
 from pipeline.competition.folders import list_folders, read_folders
 from pipeline.competition.junk import find_own_rows
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
+from pipeline.network.checkpoint import load_network, save_network
+from pipeline.network.delg import DIMS
+from pipeline.network.landmark_network import build_untrained_network
+from pipeline.network.untrained_branch import UntrainedBranch
+from pipeline.settings import ModelSettings
 
 SCENES, VIEWS = 5, 2
+UNVERIFIED = "rerank.recipe=['knn', 'dba', 'alpha_qe']"
 QUICK = [
     "models.lite0.backbone=resnet18", "models.lite0.weights=none", "extract.template=[[64, 64]]",
     "extract.scales=[1.0]", "search.whiten_dims=8", "runtime.device=cpu", "runtime.workers=0",
+    "local.max_side_px=96", "local.scales=[1.0]", "local.max_features=60", "verify.index_k=4",
+    "rerank.verify.min_inliers=1000",  # cells of random weights agree by chance
 ]  # fmt: skip
 
 
@@ -86,15 +96,18 @@ def test_without_labels_no_landmark_is_answered_and_the_report_shows_what_was_fo
     assert "What was found" in page and "to the nearest" in page and "no landmark found" not in page
 
 
-def test_the_photographs_of_one_folder_are_inspected_and_described_once(searched):
+def test_the_photographs_of_one_folder_are_inspected_and_described_once_and_compared_with_others_alone(searched):
     root, folder = searched
     listed = read_folders(root).splits
     assert listed["test"] is listed["index"] and listed["train"].ids == []
     assert "loose" in listed["index"].ids and "loose_png" in listed["index"].ids
-    index, test = (folder / layout.descriptors("lite0", split) / "descriptors.npy" for split in ("index", "test"))
-    assert index.read_bytes() == test.read_bytes()
-    manifest = json.loads((folder / layout.descriptors("lite0", "test") / "manifest.json").read_text())
-    assert "rejected" not in manifest["facts"]
+    for name in (layout.descriptors, layout.local_features):
+        index, test = (folder / name("lite0", split) / "descriptors.npy" for split in ("index", "test"))
+        assert index.read_bytes() == test.read_bytes()
+        manifest = json.loads((test.parent / "manifest.json").read_text())
+        assert list(manifest["key"]["inputs"]) == [name("lite0", "index")]
+    pairs = pd.read_parquet(folder / layout.VERIFY / "test_index" / "pairs.parquet")
+    assert (pairs["query"] != pairs["row"]).all() and (pairs.groupby("query").size() == 4).all()
 
 
 def test_a_second_search_of_the_same_folder_makes_nothing_again(searched, tmp_path):
@@ -108,7 +121,7 @@ def test_a_folder_is_searched_in_another(tmp_path):
     for scene in range(SCENES):
         write_scene(tmp_path / "mine" / "index" / f"{scene}.png", scene, 0)
     write_scene(tmp_path / "mine" / "test" / "q.png", 3, 1)
-    code, folder = search(tmp_path / "mine", tmp_path)
+    code, folder = search(tmp_path / "mine", tmp_path, UNVERIFIED)
     assert code == 0
     lists = read_lists(folder)
     assert list(lists) == ["q"] and lists["q"][0] == "3" and len(lists["q"]) == SCENES
@@ -121,7 +134,7 @@ def test_where_some_photographs_are_labelled_they_are_recognised_too(tmp_path):
         write_scene(tmp_path / "mine" / "test" / f"q{scene}.png", scene, 1)
     for scene, name in ((1, "Mill"), (3, "Tower")):
         write_scene(tmp_path / "mine" / "train" / name / "labelled.png", scene, 2)
-    code, folder = search(tmp_path / "mine", tmp_path, "recognition.votes=1")
+    code, folder = search(tmp_path / "mine", tmp_path, UNVERIFIED, "recognition.votes=1")
     assert code == 0
     names = pd.read_csv(folder / layout.SUBMIT / "recognition_names.csv", keep_default_na=False)
     answers = dict(zip(names["id"], names["name"], strict=True))
@@ -177,6 +190,30 @@ def test_what_an_unlabelled_folder_cannot_have_is_refused_with_what_to_do(tmp_pa
     with pytest.raises(PipelineError) as caught:
         load_config(ROOT / "configs" / "search.toml", given)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [20, 300])
+def test_untrained_cells_keep_their_cosines_and_are_ordered_by_their_norm(channels):
+    maps = torch.randn(1, channels, 8, 9, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    found = UntrainedBranch(channels)(maps)
+    assert found.codes.shape == (1, DIMS, 8, 9)
+    assert torch.allclose(found.attention[0, 0], maps[0].norm(dim=0), atol=1e-5)
+    cells, codes = (F.normalize(one[0].flatten(1), dim=0) for one in (maps, found.codes))
+    errors = (cells.T @ cells - codes.T @ codes).abs().detach()
+    assert errors.max() < (1e-5 if channels <= DIMS else 0.4) and errors.mean() < 0.06
+
+
+def test_an_untrained_network_is_its_pooled_maps_and_comes_back_from_the_disk(tmp_path):
+    model = ModelSettings(backbone="resnet18", weights="none", train=False)
+    network = build_untrained_network(model, seed=1).eval()
+    save_network(tmp_path, network)
+    loaded, images = load_network(tmp_path, model), torch.rand(2, 3, 64, 96) * 255.0
+    descriptors = loaded.embedding(images)
+    assert torch.equal(descriptors, network.embedding.pool(network.embedding.backbone(images)["deep"]))
+    assert descriptors.shape == (2, 512) and loaded.embedding.dims == 512 and len(loaded.landmark_ids) == 0
+    with pytest.raises(PipelineError, match="dims is 0, the settings say 512"):
+        load_network(tmp_path, model.model_copy(update={"train": True}))
 
 
 def test_the_row_of_a_query_among_the_images_is_found_by_its_id():
