@@ -141,7 +141,8 @@ class Config(Settings):
     @model_validator(mode="after")
     def _check_whitening(self) -> Config:
         asked, known = self.search.whiten_dims, sum(model.dims for model in self.models.values())
-        if asked > known and len(self.networks) == len(self.models):  # of descriptors from elsewhere no setting says D
+        # No setting says D of descriptors from elsewhere, or of a backbone that is not trained.
+        if asked > known and all(model.is_network and model.train for model in self.models.values()):
             raise ValueError(f"search.whiten_dims = {asked} is more than the {known} dims of all models together")
         return self
 
@@ -157,6 +158,11 @@ class Config(Settings):
             raise ValueError(f"data.source = {data.source} asks nothing of recognition: no recognition.non_landmarks")
         if not data.has_train:
             self._refuse_labels()
+        if data.is_searched_in_itself and self.runtime.outputs.absolute().is_relative_to(data.root.absolute()):
+            raise ValueError(
+                f"runtime.outputs = {self.runtime.outputs} lies among the photographs that are searched: "
+                "set it to a folder outside of data.root"
+            )
         return self
 
     def _refuse_labels(self) -> None:
@@ -168,16 +174,27 @@ class Config(Settings):
             if STEPS[step].needs_labels(self.rerank.of_step(step))
         ]
         asking += ["recognition.max_inliers"] * (self.recognition.max_inliers > 0)
-        asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0)
+        asking += ["vote.max_inliers"] * (self.vote.max_inliers > 0)
+        asking += ["recognition.non_landmarks"] * self.recognition.non_landmarks
+        asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0 and self.search.whiten_on == "train")
         asking += [f"clean.source = {self.clean.source}"] * (self.clean.source in ("verify", "given"))
         asking += [f"training models.{name}" for name, model in self.models.items() if model.is_trained_here]
         if asking:
-            hint = ", or give models.<name>.checkpoint" if asking[0].startswith("training") else ""
-            raise ValueError(f"{asking[0]} needs a labelled train set: set data.train_root to one{hint}")
+            add = "set data.train_root to one" if self.data.is_benchmark else "add train/<landmark>/ to data.root"
+            hints = {"training": ", or give models.<name>.checkpoint", "search.whiten_dims": ", or whiten_on = 'index'"}
+            hint = hints.get(asking[0].split()[0], "")
+            hint += "" if self.data.is_benchmark else "; configs/search.toml searches without labels"
+            raise ValueError(f"{asking[0]} needs a labelled train set: {add}{hint}")
 
     @model_validator(mode="after")
     def _check_networks(self) -> Config:
         external = next((name for name, model in self.models.items() if not model.is_network), "")
+        untrained = next((name for name, model in self.models.items() if not model.train), "")
+        if untrained and self.recognition.head_power:
+            raise ValueError(
+                f"recognition.head_power needs the classifier of every model, and models.{untrained} is not trained: "
+                "set recognition.head_power = 0"
+            )
         if external and self.recognition.head_power:
             raise ValueError(
                 f"recognition.head_power needs the classifier of every model, and models.{external}.descriptors come "

@@ -44,6 +44,11 @@ def one_of(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def has_no_splits(root: Path) -> bool:
+    """Whether a folder has none of train/, index/ and test/."""
+    return not any((root / split).is_dir() for split in SPLITS)
+
+
 class DataSettings(Settings):
     """Where the photographs are and what is accepted as one."""
 
@@ -71,8 +76,15 @@ class DataSettings(Settings):
 
     @property
     def has_train(self) -> bool:
-        """Whether there is a labelled train set."""
+        """Whether there is a labelled train set. Plain folders are looked at: they may lack train/."""
+        if self.source == "folders":
+            return not self.root.is_dir() or (self.root / "train").is_dir()  # a missing root is stage 01's to report
         return not self.is_benchmark or self.train_root is not None
+
+    @property
+    def is_searched_in_itself(self) -> bool:
+        """Whether every image is a query and a database image at once: plain folders without train/, index/, test/."""
+        return self.source == "folders" and self.root.is_dir() and has_no_splits(self.root)
 
     @property
     def clean_root(self) -> Path | None:
@@ -175,6 +187,7 @@ class ModelSettings(Settings):
     gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # initial value of the learnable exponent of gem
     dims: Annotated[int, Field(ge=2)] = 512  # of the descriptor
     local: bool = True  # whether DELG's branch for local features is trained too
+    train: bool = True  # false: the backbone as it is, pooled, without a projection; its cells are the local features
     checkpoint: Path | None = None  # folder of a trained network to use instead of training
     # folder of descriptors that other code made, in place of a network (docs/howto.md)
     descriptors: Path | None = None
@@ -189,6 +202,13 @@ class ModelSettings(Settings):
             raise ValueError(f"descriptors stand in place of a network: leave out {', '.join(unused)}")
         return self
 
+    @model_validator(mode="after")
+    def _check_untrained(self) -> ModelSettings:
+        unused = sorted(self.model_fields_set & {"dims", "checkpoint", "base", "final"})
+        if not self.train and unused:
+            raise ValueError(f"train = false takes the backbone as it is: leave out {', '.join(unused)}")
+        return self
+
     @property
     def is_network(self) -> bool:
         """Whether this model describes images; else its descriptors came from elsewhere."""
@@ -197,7 +217,7 @@ class ModelSettings(Settings):
     @property
     def is_trained_here(self) -> bool:
         """Whether this run trains the network."""
-        return self.is_network and self.checkpoint is None
+        return self.is_network and self.checkpoint is None and self.train
 
     @property
     def has_local(self) -> bool:
@@ -206,8 +226,14 @@ class ModelSettings(Settings):
 
     @property
     def architecture_settings(self) -> dict[str, Any]:
-        """The settings that a given checkpoint has to match."""
-        return self.model_dump(include={"backbone", "pooling", "dims", "local"})
+        """The settings that a network on disk has to match; dims 0 = no projection."""
+        settings = self.model_dump(include={"backbone", "pooling", "dims", "local"})
+        return settings if self.train else settings | {"dims": 0}
+
+    @property
+    def untrained_settings(self) -> dict[str, Any]:
+        """The settings that affect a network that is not trained (part of the cache key)."""
+        return self.model_dump(include={"backbone", "weights", "pooling", "gem_power", "local"})
 
     @property
     def weights_file(self) -> Path | None:
@@ -244,6 +270,7 @@ class SearchSettings(Settings):
     whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = (
         0.25  # exponent of the variances: 0.5 = full whitening, 0 = plain PCA
     )
+    whiten_on: Literal["train", "index"] = "train"  # the split that the whitening is fitted on; it needs no labels
 
 
 class LocalSettings(Settings):

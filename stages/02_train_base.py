@@ -1,4 +1,4 @@
-"""Stage 02: the networks of phase 1, trained on the whole, noisy train set, or copied from another run."""
+"""Stage 02: the networks of phase 1, trained on the whole, noisy train set, copied from another run, or untrained."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def training_task(config: Config, name: str) -> Task:
     if model.checkpoint is not None:
         digests = partial(digest_files, *list_checkpoint(model.checkpoint))
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (), digests)
-    settings = training_key(config, model, "base", {"final", "weight", "checkpoint", "descriptors"})
     weights = partial(digest_files, model.weights_file) if model.weights_file else dict
+    if not model.train:
+        settings = model.untrained_settings | {"seed": config.seed}
+        return Task(artifact, partial(write_untrained, name=name), settings, (), weights)
+    settings = training_key(config, model, "base", {"final", "weight", "checkpoint", "descriptors", "train"})
     work = partial(train_base, name=name)
     doubt = partial(explain_restored, config=config)
     return Task(artifact, work, settings, split_references("train"), weights, saves_on_stop=True, doubt=doubt)
@@ -46,6 +49,14 @@ def copy(task: TaskContext, config: Config, name: str) -> None:
     model = config.models[name]
     assert model.checkpoint is not None
     copy_checkpoint(model.checkpoint, task.folder, model)
+
+
+def write_untrained(task: TaskContext, config: Config, name: str) -> None:
+    """Write weights.safetensors and network.json of the backbone as it is."""
+    from pipeline.network.checkpoint import save_network
+    from pipeline.network.landmark_network import build_untrained_network
+
+    save_network(task.folder, build_untrained_network(config.models[name], config.seed))
 
 
 def train_base(task: TaskContext, config: Config, name: str) -> None:

@@ -22,9 +22,10 @@ def tasks(config: Config) -> list[Task]:
 def training_task(config: Config, name: str) -> Task:
     """The final network of one model."""
     artifact, start, model = layout.final_network(name), layout.base_network(name), config.models[name]
-    if model.checkpoint is not None:
+    if not model.is_trained_here:
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (start,))
-    settings = training_key(config, model, "final", {"base", "weight", "weights", "checkpoint", "descriptors"})
+    unused = {"base", "weight", "weights", "checkpoint", "descriptors", "train"}
+    settings = training_key(config, model, "final", unused)
     inputs = (start, *split_references("train"), layout.CLEAN_IDS)
     work, doubt = partial(train_final, name=name), partial(explain_restored, config=config)
     return Task(artifact, work, settings, inputs, saves_on_stop=True, doubt=doubt)

@@ -1,7 +1,7 @@
 """Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined.
 
 Also of index in itself when a step asks for it, and of test and train in non_landmark when recognition penalises by it.
-Where a setting asks for it, the joined descriptors are whitened before, by what is fitted on train.
+Where a setting asks for it, the joined descriptors are whitened before, by what is fitted on train or index.
 """
 
 from __future__ import annotations

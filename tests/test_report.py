@@ -224,13 +224,9 @@ def test_tables_are_aligned_for_a_console_and_escaped_for_a_page():
 
 # ---- The page ------------------------------------------------------------------------------------------------------
 
-EMPTY = {
-    "title": "t",
-    "counts": {"test": 0, "index": 0},
-    "left_out": None,
-    "landmarks": None,
-    "min_inliers": None,
-} | dict.fromkeys(("scores", "queries", "answers", "pairs", "dropped"), ())
+EMPTY = {"title": "t", "summary": "", "left_out": None, "landmarks": None, "min_inliers": None} | dict.fromkeys(
+    ("scores", "queries", "answers", "pairs", "dropped"), ()
+)
 
 
 @pytest.mark.parametrize("parts", [PARTS, {}])

@@ -1,4 +1,8 @@
-"""Plain folders of photographs: train/<landmark>/*.jpg, and any files below index/, test/ and non_landmark/."""
+"""Plain folders of photographs: train/<landmark>/*.jpg, and any files below index/, test/ and non_landmark/.
+
+Without train/ nothing is labelled. A folder that has none of train/, index/ and test/ is searched in itself: every
+photograph below it is a query and an image of the database.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,11 @@ from pipeline.competition.dataset import (
     require_folder,
     require_non_landmarks,
 )
-from pipeline.competition.listing import list_photographs
+from pipeline.competition.listing import SUFFIXES, list_photographs
 from pipeline.errors import PipelineError
-from pipeline.settings import NON_LANDMARK, SPLITS
+from pipeline.settings import NON_LANDMARK, SPLITS, has_no_splits
+
+FORMS = "index/ and test/, with train/<landmark>/ where there are labels"
 
 
 def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
@@ -26,19 +32,31 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
 
     An id is the path below the split without its suffix, with `_` for every character that an id cannot hold. Landmarks
     keep their numbers when the name of every folder is a number of at most 18 digits; otherwise they are numbered in
-    the order of the names. Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's
-    folder, names that are not UTF-8, and paths that get the same id.
+    the order of the names. Of a folder that is searched in itself, test and index are the same listing.
+    Raises PipelineError for a missing folder, photographs in train/ outside of a landmark's folder, names that are not
+    UTF-8, paths that get the same id, and unlabelled folders in which there is nothing to search.
     """
     require_folder(root)
+    if has_no_splits(root):
+        return _read_one_folder(root)
     if NON_LANDMARK in names and not (root / NON_LANDMARK).is_dir():
         raise missing_non_landmarks(f"there is no folder {NON_LANDMARK}/", root)
-    paths = {name: _list_split(root, name) for name in names}
+    labelled = (root / "train").is_dir()
+    paths = {name: _list_split(root, name) if labelled or name != "train" else [] for name in names}
+    empty = [f"{name}/" for name in ("index", "test") if not labelled and not paths[name]]
+    if empty:
+        raise PipelineError(
+            f"no photographs below {' and '.join(empty)}", root, f"put some there: {', '.join(SUFFIXES)}"
+        )
     _refuse_loose_files(root, paths["train"])
     landmark_of = _number_landmarks(paths["train"])
     splits: dict[str, SplitListing] = {}
     path_of: dict[str, str] = {}
     for name in names:
-        ids = [_choose_id(path, path_of, root) for path in paths[name]]
+        ids = []
+        for path in paths[name]:
+            own = _make_id(Path(path).relative_to(name).with_suffix("").as_posix())
+            ids.append(_choose_id(path, (own, f"{name}_{own}"), path_of, root))
         landmarks = [landmark_of[Path(path).parts[1]] for path in paths[name]] if name == "train" else None
         splits[name] = SplitListing(ids, paths[name], landmarks)
     require_non_landmarks(splits, root)
@@ -47,12 +65,31 @@ def read_folders(root: Path, names: Sequence[str] = SPLITS) -> Dataset:
 
 def list_folders(root: Path, names: Sequence[str] = SPLITS) -> dict[str, Path]:
     """The folders below `root` that `read_folders` and the decoder read for these splits, by name."""
+    if root.is_dir() and has_no_splits(root):
+        return {"photographs/": root}
     return {f"{split}/": root / split for split in names}
+
+
+def _read_one_folder(root: Path) -> Dataset:
+    """The photographs below `root`, as queries and as the images that are searched; hidden files are left out."""
+    paths = [path for path in list_photographs(root) if not any(part.startswith(".") for part in Path(path).parts)]
+    refuse_unreadable_names(paths, root)
+    if len(paths) < 2:
+        found = "only one photograph" if paths else "no photographs"
+        hint = f"a folder that is searched in itself has at least two, and a database beside queries is {FORMS}"
+        raise PipelineError(f"{found} below the folder", root, hint)
+    path_of: dict[str, str] = {}
+    ids = []
+    for path in paths:  # IMG_1.png beside IMG_1.jpg gets its suffix too
+        names = [_make_id(name) for name in (Path(path).with_suffix("").as_posix(), path.replace(".", "_"))]
+        ids.append(_choose_id(path, names, path_of, root))
+    images = SplitListing(ids, paths)
+    return Dataset({"train": SplitListing([], [], []), "index": images, "test": images})
 
 
 def _list_split(root: Path, split: str) -> list[str]:
     if not (root / split).is_dir():
-        hint = "plain folders are train/<landmark>/, index/ and test/ (README.md)"
+        hint = f"plain folders are {FORMS}; a folder with none of the three is searched in itself (data/README.md)"
         raise PipelineError(f"no folder {split}/", root, hint)
     paths = [f"{split}/{path}" for path in list_photographs(root / split)]
     refuse_unreadable_names(paths, root)
@@ -76,13 +113,15 @@ def _number_landmarks(paths: Sequence[str]) -> dict[str, int]:
     return {folder: int(folder) if numeric else number for number, folder in enumerate(folders)}
 
 
-def _choose_id(path: str, path_of: dict[str, str], root: Path) -> str:
-    """The id of a photograph, which is added to `path_of`; one that is taken gets the split's name before it."""
-    split = Path(path).parts[0]
-    image_id = replace_unsafe_characters(Path(path).relative_to(split).with_suffix("").as_posix())
-    image_id = image_id if ID.fullmatch(image_id) else f"_{image_id}"
-    image_id = image_id if image_id not in path_of else f"{split}_{image_id}"
-    if image_id in path_of:
-        raise PipelineError(f"{path} and {path_of[image_id]} both get the id {image_id}", root, "rename one of them")
-    path_of[image_id] = path
-    return image_id
+def _make_id(name: str) -> str:
+    """The id that a path gives, with `_` for what an id cannot hold, and before what it cannot begin with."""
+    image_id = replace_unsafe_characters(name)
+    return image_id if ID.fullmatch(image_id) else f"_{image_id}"
+
+
+def _choose_id(path: str, names: Sequence[str], path_of: dict[str, str], root: Path) -> str:
+    """The first of the ids that is not taken, for the photograph at `path`, which is added to `path_of`."""
+    for name in names:
+        if path_of.setdefault(name, path) == path:
+            return name
+    raise PipelineError(f"{path} and {path_of[names[-1]]} both get the id {names[-1]}", root, "rename one of them")

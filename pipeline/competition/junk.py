@@ -1,10 +1,12 @@
 """Judged images of a benchmark's queries: positives, and junk, which is taken out of every list before it is scored.
 
-Junk images are neither right nor wrong answers for a query (Radenovic et al. 2018).
+Junk images are neither right nor wrong answers for a query (Radenovic et al. 2018). Where a set of images is searched
+in itself, the query is junk in its own list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,12 @@ def mark_junk(rows: AnyIntegers, junk: Truth) -> Mask:
         queries = np.repeat(np.arange(start, start + len(part)), width)
         marked[start : start + block] = junk.holds(queries, part.reshape(-1)).reshape(part.shape)
     return marked
+
+
+def find_own_rows(queries: Sequence[str], images: Sequence[str]) -> Truth:
+    """The row of each query among the images, by its id: the junk of a set that is searched in itself."""
+    row_of = {image: row for row, image in enumerate(images)}
+    return Truth.from_lists([[row_of[query]] if query in row_of else [] for query in queries])
 
 
 def remove_junk(rows: AnyIntegers, junk: Truth) -> Rows:

@@ -53,8 +53,9 @@ def list_sources(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str,
 def check_source_links(data: DataSettings, names: Sequence[str]) -> None:
     """Raise PipelineError for links below the folders of the settings that `check_links` refuses."""
     tables = [CLEAN_LIST, BOXES]
+    own = [PHOTOGRAPHS] if data.is_benchmark else [*names, *(f"{name}.csv" for name in names), *tables]
     read = {
-        data.root: [PHOTOGRAPHS] if data.is_benchmark else [*names, *(f"{name}.csv" for name in names), *tables],
+        data.root: ["."] if data.is_searched_in_itself else own,
         data.train_root: ["train", "train.csv", *tables],
         data.distractors: ["."],
     }

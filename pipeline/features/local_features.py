@@ -37,6 +37,7 @@ from pipeline.images.split import Split
 from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
 from pipeline.network.delg import LocalBranch
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.network.untrained_branch import UntrainedBranch
 from pipeline.processes import available_cores, one_thread_each
 from pipeline.settings import LocalSettings
 from pipeline.task_context import TaskContext
@@ -64,7 +65,7 @@ class LocalNetwork(nn.Module):
         if network.local is None:
             raise ValueError("this network was trained without a local branch")
         self.shallow = ShallowBackbone(network.embedding.backbone)
-        self.branch: LocalBranch = network.local
+        self.branch: LocalBranch | UntrainedBranch = network.local
         self.cell_centre_px = network.embedding.backbone.cell_centre_px
         self.eval()
 

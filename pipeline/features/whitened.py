@@ -18,18 +18,20 @@ from pipeline.task_context import TaskContext
 SHARD_ROWS = 8_192  # rows that a kill can cost
 
 
-def write_whitening(folder: Path, train: Vectors, settings: SearchSettings) -> Whitening:
-    """Fit the whitening on the train descriptors; also written, as mean.npy, projection.npy, explained.npy, float64.
+def write_whitening(folder: Path, sample: Vectors, settings: SearchSettings) -> Whitening:
+    """Fit the whitening; also written, as mean.npy, projection.npy, explained.npy, float64.
+
+    sample: the descriptors of the split that settings.whiten_on names.
 
     Raises PipelineError where it cannot be fitted.
     """
     try:
-        whitening = fit_whitening(train, settings.whiten_dims, settings.whiten_power)
+        whitening = fit_whitening(sample, settings.whiten_dims, settings.whiten_power)
     except ValueError as error:
         raise PipelineError(
-            f"the whitening cannot be fitted on {len(train)} train photographs: {error}",
+            f"the whitening cannot be fitted on {len(sample)} {settings.whiten_on} photographs: {error}",
             f"search.whiten_dims = {settings.whiten_dims}",
-            "set search.whiten_dims = 0 to search without, or add train photographs",
+            "set search.whiten_dims = 0 to search without, or add photographs",
         ) from error
     for name, value in whitening._asdict().items():
         np.save(folder / f"{name}.npy", value)

@@ -118,7 +118,7 @@ def survey_splits(
         return surveyor.divide()
     files = sum(len(split.paths) for split in splits.values())
     surveyor.inspect("headers", partial(inspect_photograph, limits=limits), files >= SMALL_FILES)
-    pixels = sum(found.pixels for found in surveyor.found.values())
+    pixels = sum(found.pixels for found in {id(found): found for found in surveyor.found.values()}.values())
     decodes = settings.strict_decode is True or (settings.strict_decode == "auto" and pixels <= DECODED_PIXELS)
     if decodes:
         surveyor.inspect("pixels", partial(inspect_photograph, limits=limits, decode=True), pixels >= SMALL_PIXELS)
@@ -143,12 +143,16 @@ class Surveyor:
 
     def inspect(self, what: str, check: Check, in_parallel: bool) -> None:
         """Run the check over the files of every split. what: names the shards, so that those of two checks differ."""
+        inspected: dict[int, Findings] = {}
         with Workers(self.task.workers if in_parallel else 1) as workers:
             for name, split in self.splits.items():
+                if id(split) in inspected:  # of a folder that is searched in itself, two splits are one listing
+                    self.found[name] = inspected[id(split)]
+                    continue
                 tolerance = Tolerance(name, len(split.paths), 0, self.max_fraction)
                 with self.task.progress(len(split.paths), f"{name} files ({what})") as bar:
                     shards = Shards(self.task, f"{what}-{name}", partial(workers.map, check), bar.update)
-                    self.found[name] = shards.inspect(self.root, split.paths, tolerance)
+                    self.found[name] = inspected[id(split)] = shards.inspect(self.root, split.paths, tolerance)
                 if tolerance.is_exceeded_by(len(self.found[name].reasons)):
                     raise self._refuse(tolerance)
 

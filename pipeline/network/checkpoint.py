@@ -32,6 +32,7 @@ from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.network.untrained_branch import UntrainedBranch
 from pipeline.settings import ModelSettings
 from pipeline.shortages import explain_shortage
 
@@ -128,7 +129,7 @@ def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
         "architecture": {
             "backbone": backbone.name,
             "pooling": embedding.pooling,
-            "dims": embedding.dims,
+            "dims": embedding.dims if embedding.projects else 0,
             "local": network.local is not None,
         },
         "input": {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()},
@@ -162,8 +163,15 @@ def _build_network(about: dict[str, Any]) -> LandmarkNetwork:
     if landmark_ids.ndim != 1:
         raise ValueError(f"landmarks of the shape {landmark_ids.shape}")
     head = _build_head(about["head"], embedding.dims, len(landmark_ids))
-    local = LocalBranch(backbone.channels["shallow"], backbone.signed) if architecture["local"] else None
-    return LandmarkNetwork(embedding, head, landmark_ids, local)
+    return LandmarkNetwork(embedding, head, landmark_ids, _build_branch(backbone, architecture))
+
+
+def _build_branch(backbone: Backbone, architecture: dict[str, Any]) -> LocalBranch | UntrainedBranch | None:
+    if not architecture["local"]:
+        return None
+    if not architecture["dims"]:
+        return UntrainedBranch(backbone.channels["shallow"])
+    return LocalBranch(backbone.channels["shallow"], backbone.signed)
 
 
 def _refuse_more_than_the_file_holds(about: dict[str, Any], weights: Path) -> None:

@@ -12,19 +12,23 @@ from pipeline.network.pooling import build_pooling
 class EmbeddingNetwork(nn.Module):
     """Backbone -> pooling -> linear -> BatchNorm: descriptors (B, dims) float32, not L2-normalised.
 
+    With dims = 0 the pooled vectors are the descriptors, for a backbone that is not trained further: a projection with
+    random weights would only lose some of what they hold. `dims` is then the number of channels of the deep map.
     In training the cosine head normalises them; at extraction the raw vectors of several scales are averaged first.
     Training with a local branch calls `backbone` itself and passes the deep map to `embed`.
     """
 
     def __init__(self, backbone: Backbone, dims: int = 512, pooling: str = "gem", gem_power: float = 3.0):
         super().__init__()
-        self.dims, self.pooling = dims, pooling
+        self.dims, self.pooling = dims or backbone.channels["deep"], pooling
         self.backbone = backbone
         self.pool = build_pooling(pooling, gem_power)
-        self.projection = nn.Linear(backbone.channels["deep"], dims)
-        self.norm = nn.BatchNorm1d(dims)
-        nn.init.xavier_normal_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projects = dims > 0
+        if self.projects:
+            self.projection = nn.Linear(backbone.channels["deep"], dims)
+            self.norm = nn.BatchNorm1d(dims)
+            nn.init.xavier_normal_(self.projection.weight)
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB pixels, 0 to 255  ->  (B, dims) float32."""
@@ -37,4 +41,4 @@ class EmbeddingNetwork(nn.Module):
     def project(self, pooled: Tensor) -> Tensor:
         """(B, C32) pooled vectors  ->  (B, dims) float32. In float32 also inside autocast: the cost is negligible."""
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.norm(self.projection(pooled.float()))
+            return self.norm(self.projection(pooled.float())) if self.projects else pooled.float()

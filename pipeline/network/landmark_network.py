@@ -15,6 +15,7 @@ from pipeline.network.cosine_softmax import dynamic_margins
 from pipeline.network.delg import LocalBranch, LocalMaps, local_loss, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
+from pipeline.network.untrained_branch import UntrainedBranch
 from pipeline.seeds import seeded
 from pipeline.settings import ModelSettings, PhaseSettings
 
@@ -42,13 +43,13 @@ class LandmarkNetwork(nn.Module):
         embedding: EmbeddingNetwork,
         head: Head,
         landmark_ids: Labels,
-        local: LocalBranch | None = None,
+        local: LocalBranch | UntrainedBranch | None = None,
     ):
         super().__init__()
         if head.classes != len(landmark_ids):
             raise ValueError(f"a head of {head.classes} classes for {len(landmark_ids)} landmarks")
         self.embedding, self.head, self.local = embedding, head, local
-        self.local_head = nn.Linear(local.channels, len(landmark_ids)) if local is not None else None
+        self.local_head = nn.Linear(local.channels, len(landmark_ids)) if isinstance(local, LocalBranch) else None
         self.landmark_ids = np.asarray(landmark_ids, dtype=np.int64)
 
     def forward(self, images: Tensor | dict[str, Tensor], targets: Tensor) -> Losses:
@@ -92,6 +93,16 @@ def build_embedding(model: ModelSettings, seed: int) -> EmbeddingNetwork:
     with seeded(seed, "embedding"):
         backbone = build_backbone(model.backbone, model.weights)
         return EmbeddingNetwork(backbone, model.dims, model.pooling, model.gem_power)
+
+
+def build_untrained_network(model: ModelSettings, seed: int) -> LandmarkNetwork:
+    """The backbone with its weights as they are: no projection, a head without landmarks, cells as local features."""
+    with seeded(seed, "embedding"):  # decides nothing unless the weights are "none"
+        backbone = build_backbone(model.backbone, model.weights)
+    embedding = EmbeddingNetwork(backbone, 0, model.pooling, model.gem_power)
+    with seeded(seed, "local"):
+        branch = UntrainedBranch(backbone.channels["shallow"]) if model.local else None
+    return LandmarkNetwork(embedding, build_head("softmax", embedding.dims, 0), np.zeros(0, np.int64), branch)
 
 
 def build_landmark_network(

@@ -7,33 +7,64 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.arrays import Floats, Labels
+from pipeline.arrays import Floats, Labels, Rows
 from pipeline.images.split import Split
 from pipeline.report.gallery import ShownQuery, Strip, id_of, show_lists, show_query_image
 from pipeline.report.measures import RankedStep
 
 SHOWN_ANSWERS, SHOWN_UNKNOWN = 8, 2  # test images with a landmark, and without one
+SHOWN_FOUND = 12  # test images where nothing is labelled
+LABELLED_TEXT = (
+    "There is no solution to judge by. Test photographs with the landmark that each was taken for, from the most "
+    "confident answer to the least, one per landmark."
+)
+FOUND_TEXT = (
+    "Nothing is labelled. Photographs with what was found for each, from the one whose nearest is most similar to the "
+    "one whose nearest is least similar, evenly spaced: how far down the finds are right says what to trust."
+)
 
 
 @dataclass(frozen=True)
 class Answers:
     """The recipe's lists after each step; labels (Q,), -1 = no landmark, and scores (Q,) of the recognition.
 
-    names: of landmarks, where they have some.
+    names: of landmarks, where they have some. similarities (Q,): of the image that the search found first; None where
+    photographs are labelled, and landmarks are shown in its place. in_itself: whether test and index are the same
+    images.
     """
 
     steps: Sequence[RankedStep]
     labels: Labels
     scores: Floats
     names: Mapping[int, str] = field(default_factory=dict)
+    similarities: Floats | None = None
+    in_itself: bool = False
+
+    @property
+    def heading(self) -> str:
+        """What is shown."""
+        return "What the test photographs were taken for" if self.similarities is None else "What was found"
+
+    @property
+    def text(self) -> str:
+        """How it was chosen."""
+        return LABELLED_TEXT if self.similarities is None else FOUND_TEXT
 
 
 def show_answers(answers: Answers, test: Split, index: Split) -> list[ShownQuery]:
-    """The test images of `pick_answers`, each with its landmark, its confidence and the first images of every step."""
-    shown = []
-    for query in pick_answers(answers.labels, answers.scores):
+    """Test images, each with its landmark and confidence, or its similarity, and the first images of every step.
+
+    They are those of `pick_answers`; where nothing is labelled, those of `pick_found`.
+    """
+    shown, near = [], answers.similarities
+    first = answers.steps[0].rows[:, 0]
+    chosen = (
+        pick_answers(answers.labels, answers.scores) if near is None else pick_found(near, first, answers.in_itself)
+    )
+    for query in chosen:
         label, score = int(answers.labels[query]), float(answers.scores[query])
         note = f"{name_landmark(label, answers.names)}, confidence {score:.2f}" if label >= 0 else "no landmark found"
+        note = note if near is None else f"cosine {near[query]:.2f} to the nearest"
         lists = show_lists(query, answers.steps, index, relevant=None)
         strips = [Strip(step.name, "", cells) for step, cells in zip(answers.steps, lists, strict=True)]
         shown.append(ShownQuery(id_of(test, query), show_query_image(test, query), note, strips))
@@ -51,6 +82,21 @@ def pick_answers(labels: Labels, scores: Floats, count: int = SHOWN_ANSWERS, unk
     best = answered[np.sort(first)]
     chosen = best[np.unique(np.linspace(0, max(len(best) - 1, 0), min(count, len(best))).astype(int))]
     return chosen.tolist() + np.flatnonzero(labels < 0)[:unknown].tolist()
+
+
+def pick_found(similarities: Floats, first: Rows, in_itself: bool, count: int = SHOWN_FOUND) -> list[int]:
+    """Queries evenly spaced from the most similar first image to the least, without those that found nothing.
+
+    similarities, first: (Q,) of the first image of each list and its row, -1 = none. Of queries with the same first
+    image only the most similar is shown; in a set that is searched in itself, so is only one of two that are each
+    other's first. Ties go to the smaller row.
+    """
+    order = np.argsort(-similarities, kind="stable")
+    order = order[first[order] >= 0]
+    pairs = np.stack([order, first[order]], axis=1) if in_itself else first[order][:, None]
+    _, kept = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
+    best = order[np.sort(kept)]
+    return best[np.unique(np.linspace(0, max(len(best) - 1, 0), min(count, len(best))).astype(int))].tolist()
 
 
 def name_landmark(landmark: int, names: Mapping[int, str]) -> str:

@@ -53,10 +53,11 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
     return render_template(
         "report.html",
         title=f"Cairn: {run.name}",
-        counts={"test": len(run.test), "index": len(run.index)},
+        summary=summarise(run),
         scores=tabulate_scores(metrics),
         queries=show_queries(run.judged, run.test, run.index) if run.judged else [],
         answers=show_answers(run.answers, run.test, run.index) if run.answers else [],
+        about_answers=run.answers,
         min_inliers=run.verified.min_inliers if run.verified else None,
         pairs=show_pairs(run.verified, run.test, run.index, truth) if run.verified else [],
         dropped=show_dropped(run.train, run.support, run.names) if run.support is not None else [],
@@ -64,6 +65,13 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
         left_out=tabulate_left_out(run.left_out),
         times=tabulate_seconds(metrics["seconds"]),
     )
+
+
+def summarise(run: Run) -> str:
+    """How many images there are, in words."""
+    if run.answers and run.answers.in_itself:
+        return f"{len(run.index)} photographs, each compared with all others"
+    return f"{len(run.test)} test and {len(run.index)} index photographs"
 
 
 def render_template(name: str, **values: object) -> str:

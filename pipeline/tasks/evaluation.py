@@ -178,13 +178,18 @@ def _measure_landmarks(task: TaskContext, config: Config, judged: JudgedRanking 
 
 def _read_answers(task: TaskContext, config: Config, names: dict[int, str]) -> Answers:
     """What the report shows where no solution judges."""
+    import numpy as np
     import pandas as pd
 
     from pipeline.report.answers import Answers
 
     answers = pd.read_parquet(task.input(layout.RECOGNITION))
-    steps = read_rankings(task, config)["recipe"]
-    return Answers(steps, answers["labels"].to_numpy(), answers["scores"].to_numpy(), names)
+    steps, similarities = read_rankings(task, config)["recipe"], None
+    if not len(read_images(task, "train")):
+        first_step = task.input(layout.ranking("recipe")) / f"0_{config.rerank.recipe[0]}.scores.npy"
+        similarities = np.load(first_step)[:, 0]
+    labels, scores = (answers[column].to_numpy() for column in ("labels", "scores"))
+    return Answers(steps, labels, scores, names, similarities, config.data.is_searched_in_itself)
 
 
 def _open_verified(task: TaskContext, config: Config) -> VerifiedPairs:

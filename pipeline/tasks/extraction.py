@@ -62,6 +62,11 @@ def external_task(artifact: str, name: str, split: str, config: Config) -> Task:
     return Task(artifact, work, {}, inputs, lambda: {f"models.{name}.descriptors": folder}, saves_on_stop=True)
 
 
+def same_images_task(artifact: str, source: str) -> Task:
+    """Copy the features of one split to those of another that consists of the same images."""
+    return Task(artifact, partial(_copy_features, source=source), {}, (source,))
+
+
 def threshold_task(artifact: str, extraction: Extraction, config: Config) -> Task:
     """Write threshold.json: the attention that a local feature has to exceed."""
     local = (
@@ -99,6 +104,14 @@ def _extract_global(task: TaskContext, config: Config, extraction: Extraction) -
     split = open_digested_split(task, config, extraction.split)
     write_descriptors(task, embedding, split, config.extract, device)
     task.facts["rows"] = len(split)
+
+
+def _copy_features(task: TaskContext, config: Config, source: str) -> None:
+    import shutil
+
+    for path in task.input(source).iterdir():
+        if path.suffix in (".npy", ".csv"):
+            shutil.copyfile(path, task.folder / path.name)
 
 
 def _take_descriptors(task: TaskContext, config: Config, folder: Path, split: str) -> None:

@@ -160,13 +160,21 @@ def read_votes(task: TaskContext, split: str) -> Votes:
 
 def junk_references(config: Config) -> list[str]:
     """What `read_junk` reads."""
+    if config.data.is_searched_in_itself:
+        return [layout.images("test"), layout.images("index")]
     return [layout.JUDGEMENTS] if config.data.is_benchmark else []
 
 
 def read_junk(task: TaskContext, config: Config, queries: int) -> dict[str, Truth | None]:
-    """The junk of each setup of a benchmark; a competition has one setup, without a name and without junk."""
-    from pipeline.competition.judgement_table import read_judgements
+    """The junk of each setup of a benchmark; other data has one setup, without a name.
 
+    That has no junk, except where images are searched in themselves: none is its own answer.
+    """
+    from pipeline.competition.judgement_table import read_judgements
+    from pipeline.competition.junk import find_own_rows
+
+    if config.data.is_searched_in_itself:
+        return {"": find_own_rows(*(read_images(task, split)["id"].tolist() for split in ("test", "index")))}
     if not config.data.is_benchmark:
         return {"": None}
     judged = read_judgements(task.input(layout.JUDGEMENTS), queries)

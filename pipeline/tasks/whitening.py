@@ -1,4 +1,4 @@
-"""Tasks that fit the whitening on train and apply it to every split.
+"""Tasks that fit the whitening on train or index and apply it to every split.
 
 Whitened descriptors are written once: a search reads its base twice, and every step of a recipe reads the index again.
 """
@@ -21,7 +21,7 @@ def whitening_tasks(config: Config) -> list[Task]:
         return []
     weights = {"weights": {name: model.weight for name, model in config.models.items()}}
     fitted = config.search.model_dump(include={"whiten_dims", "whiten_power"}) | weights
-    fit = Task(layout.WHITENING, _fit, fitted, tuple(joined_references(config, "train")))
+    fit = Task(layout.WHITENING, _fit, fitted, tuple(joined_references(config, config.search.whiten_on)))
     return [fit, *(_whiten_task(config, split, weights) for split in config.splits)]
 
 
@@ -36,12 +36,13 @@ def _fit(task: TaskContext, config: Config) -> None:
     from pipeline.features.whitened import write_whitening
     from pipeline.images.rejection import read_rejected
 
-    missing = read_rejected(map(task.input, joined_references(config, "train")))
-    train = PresentRows(open_joined(task, config, "train"), missing)
-    whitening = write_whitening(task.folder, train, config.search)
+    split = config.search.whiten_on
+    missing = read_rejected(map(task.input, joined_references(config, split)))
+    sample = PresentRows(open_joined(task, config, split), missing)
+    whitening = write_whitening(task.folder, sample, config.search)
     kept, share = whitening.projection.shape[1], whitening.explained
-    task.facts |= {"rows": len(train), "dims": kept, "explained": share}
-    log.info("%d of %d components hold %.1f %% of the variance", kept, train.shape[1], 100 * share)
+    task.facts |= {"rows": len(sample), "dims": kept, "explained": share}
+    log.info("%d of %d components hold %.1f %% of the variance", kept, sample.shape[1], 100 * share)
 
 
 def _whiten(task: TaskContext, config: Config, split: str) -> None:
