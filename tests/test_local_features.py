@@ -15,20 +15,16 @@ from torch import nn
 from pipeline.demo_world.view import render_image
 from pipeline.errors import PipelineError
 from pipeline.features.local_features import (
-    ImageRegion,
-    Kept,
     LocalExtractor,
     LocalNetwork,
     calibrate_attention,
     extract_local,
-    fit_size,
-    locate_cells,
     read_threshold,
-    select_cells,
     write_local_features,
     write_threshold,
 )
 from pipeline.features.local_store import LocalFeatures, LocalStore
+from pipeline.features.pyramid_cells import ImageRegion, Kept, fit_size, locate_cells, select_cells
 from pipeline.images.decode import read_header
 from pipeline.images.split import Split
 from pipeline.matching.geometry import fit_affine

@@ -8,7 +8,6 @@ of all scales with the greatest attention are kept.
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -22,19 +21,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.arrays import Floats, Integers, Mask
+from pipeline.arrays import Integers, Mask
 from pipeline.artifacts import write_json
-from pipeline.competition.dataset import Box
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.image_shards import write_image_shards
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
+from pipeline.features.pyramid_cells import (
+    EVERYTHING,
+    ImageRegion,
+    Kept,
+    fit_size,
+    list_regions,
+    locate_cells,
+    select_cells,
+    whole_cells,
+)
 from pipeline.features.store import Arrays
 from pipeline.images.batches import LoadedBatch, OnBad, group_by_size, load_batches
 from pipeline.images.decode import Size
 from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split
-from pipeline.network.backbone import MIN_SIDE_PX, STRIDES, ShallowBackbone
+from pipeline.network.backbone import ShallowBackbone
 from pipeline.network.delg import LocalBranch
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.network.untrained_branch import UntrainedBranch
@@ -42,16 +50,7 @@ from pipeline.processes import available_cores, one_thread_each
 from pipeline.settings import LocalSettings
 from pipeline.task_context import TaskContext
 
-STRIDE = STRIDES["shallow"]
 THRESHOLD = "threshold.json"
-
-
-class ImageRegion(NamedTuple):
-    """An image file, its (width, height) as displayed, and the box that features are extracted from; None = all."""
-
-    path: Path
-    size: Size
-    box: Box | None = None
 
 
 class LocalNetwork(nn.Module):
@@ -82,16 +81,6 @@ class LocalExtractor:
     network: LocalNetwork
     settings: LocalSettings
     device: torch.device
-
-
-class Kept(NamedTuple):
-    """Which cells of an image become features: the `most` with the greatest attention above `min_attention`."""
-
-    min_attention: float
-    most: int
-
-
-EVERYTHING = Kept(-math.inf, 1 << 40)
 
 
 def write_threshold(task: TaskContext, extractor: LocalExtractor, split: Split, seed: int) -> None:
@@ -170,52 +159,6 @@ def calibrate_attention(
     cells = _extract(replace(extractor, settings=unsuppressed), EVERYTHING, regions, workers, on_bad)
     attention = [found.attention for _, found in cells]
     return float(np.quantile(np.concatenate(attention), unsuppressed.attention_quantile)) if attention else 0.0
-
-
-def select_cells(attention: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
-    """The cells of each image that are kept: positions (B, k), by descending attention, and how many count, (B,).
-
-    attention: (B, M), of the cells of all scales. Equal ones go by position. On its device.
-    """
-    values, positions = attention.sort(dim=1, descending=True, stable=True)
-    values = values[:, : kept.most]
-    return positions[:, : kept.most], (values > kept.min_attention).sum(dim=1)
-
-
-def fit_size(region: ImageRegion, max_side_px: int) -> Size:
-    """(width, height) of a region at scale 1: the longer side of the whole image is at most max_side_px."""
-    left, top, right, bottom = region.box or (0, 0, *region.size)
-    return _whole_cells((right - left, bottom - top), min(1.0, max_side_px / max(region.size)))
-
-
-def _whole_cells(size: tuple[float, float], factor: float) -> Size:
-    """The size times a factor, rounded to whole cells of 16 px, at least 32 px."""
-    width, height = (max(round(side * factor / STRIDE) * STRIDE, MIN_SIDE_PX) for side in size)
-    return width, height
-
-
-def locate_cells(cells: Size, centre_px: int, scaled: Size, region: ImageRegion) -> Floats:
-    """(rows * columns, 2) x, y of the receptive-field centres of the cells, in pixels of the whole image, row by row.
-
-    cells: (columns, rows) of the map of the region at the size `scaled`. centre_px: see Backbone.cell_centre_px.
-
-    Pixels are counted from 0 at the centre of the first one, so that pixel x of an image of width W is at
-    (x + 0.5) w / W - 0.5 in an image of width w.
-    """
-    # A crop consists of all pixels that the box touches.
-    box = region.box or (0.0, 0.0, *region.size)
-    starts, ends = [math.floor(side) for side in box[:2]], [math.ceil(side) for side in box[2:]]
-    x, y = (
-        start + (STRIDE * np.arange(count) + centre_px + 0.5) * ((end - start) / part) - 0.5
-        for count, start, end, part in zip(cells, starts, ends, scaled, strict=True)
-    )
-    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
-
-
-def list_regions(split: Split) -> list[ImageRegion]:
-    """The regions of the images of a split."""
-    boxes: Sequence[Box | None] = split.boxes or [None] * len(split)
-    return [ImageRegion(*values) for values in zip(split.paths, split.sizes, boxes, strict=True)]
 
 
 def _extract(
@@ -309,7 +252,7 @@ def _describe_cells(extractor: LocalExtractor, batch: Tensor) -> list[_Level]:
     images = batch.to(device, non_blocking=True)
     height, width = batch.shape[-2:]
     for scale in settings.scales:
-        size = _whole_cells((width, height), scale)
+        size = whole_cells((width, height), scale)
         with mixed_precision(device, settings.precision):
             codes, attention = extractor.network(_resize(images, size))
         attention = _suppress(attention, settings.suppression_cells).flatten(1)

@@ -24,6 +24,7 @@ from pipeline.network.backbone import ShallowBackbone
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.network.untrained_branch import UntrainedBranch
 
 GLOBAL, LOCAL = "global.onnx", "local.onnx"
 INPUT = "images"
@@ -53,7 +54,7 @@ class LocalGraph(nn.Module):
 
     outputs: ClassVar = {name: {0: "batch", 2: "rows", 3: "columns"} for name in ("codes", "attention")}
 
-    def __init__(self, embedding: EmbeddingNetwork, branch: LocalBranch):
+    def __init__(self, embedding: EmbeddingNetwork, branch: LocalBranch | UntrainedBranch):
         super().__init__()
         self.shallow, self.branch = ShallowBackbone(embedding.backbone), branch
 

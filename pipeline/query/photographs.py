@@ -17,8 +17,9 @@ from pipeline.device import choose_device
 from pipeline.errors import PipelineError
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.features.global_descriptors import InputImages, extract_descriptors
-from pipeline.features.local_features import LocalExtractor, LocalNetwork, extract_local, list_regions, read_threshold
+from pipeline.features.local_features import LocalExtractor, LocalNetwork, extract_local, read_threshold
 from pipeline.features.local_store import LocalFeatures, as_stored
+from pipeline.features.pyramid_cells import list_regions
 from pipeline.features.whitened import load_whitening
 from pipeline.images.inspection import Limits, inspect_photograph
 from pipeline.images.split import Split
