@@ -44,9 +44,16 @@ def one_of(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name of thousands of characters, a folder that may not be read: the work says so
+        return False
+
+
 def has_no_splits(root: Path) -> bool:
     """Whether a folder has none of train/, index/ and test/."""
-    return not any((root / split).is_dir() for split in SPLITS)
+    return not any(_is_folder(root / split) for split in SPLITS)
 
 
 class DataSettings(Settings):
@@ -78,13 +85,13 @@ class DataSettings(Settings):
     def has_train(self) -> bool:
         """Whether there is a labelled train set. Plain folders are looked at: they may lack train/."""
         if self.source == "folders":
-            return not self.root.is_dir() or (self.root / "train").is_dir()  # a missing root is stage 01's to report
+            return not _is_folder(self.root) or _is_folder(self.root / "train")  # stage 01 reports a missing root
         return not self.is_benchmark or self.train_root is not None
 
     @property
     def is_searched_in_itself(self) -> bool:
         """Whether every image is a query and a database image at once: plain folders without train/, index/, test/."""
-        return self.source == "folders" and self.root.is_dir() and has_no_splits(self.root)
+        return self.source == "folders" and _is_folder(self.root) and has_no_splits(self.root)
 
     @property
     def clean_root(self) -> Path | None:

@@ -20,6 +20,7 @@ from pipeline.network.checkpoint import load_network, save_network
 from pipeline.network.delg import DIMS
 from pipeline.network.landmark_network import build_untrained_network
 from pipeline.network.untrained_branch import UntrainedBranch
+from pipeline.report.answers import pick_found
 from pipeline.settings import ModelSettings
 
 SCENES, VIEWS = 5, 2
@@ -190,6 +191,16 @@ def test_what_an_unlabelled_folder_cannot_have_is_refused_with_what_to_do(tmp_pa
     with pytest.raises(PipelineError) as caught:
         load_config(ROOT / "configs" / "search.toml", given)
     assert named in str(caught.value)
+
+
+def test_the_gallery_goes_from_the_surest_find_to_the_least_and_shows_no_pair_twice():
+    similarities, first = np.array([0.9, 0.9, 0.2, 0.5, 0.0], np.float32), np.array([1, 0, 3, 2, -1], np.int32)
+    assert pick_found(similarities, first, in_itself=True) == [0, 3]  # 0 and 1 are each other's first, so are 2 and 3
+    assert pick_found(similarities, first, in_itself=False) == [0, 1, 3, 2]
+    same = np.array([7, 7, 7, 5, -1], np.int32)
+    assert pick_found(similarities, same, in_itself=False) == [0, 3]
+    assert pick_found(similarities, first, in_itself=False, count=2) == [0, 2]
+    assert pick_found(similarities[:0], first[:0], in_itself=True) == []
 
 
 @pytest.mark.parametrize("channels", [20, 300])
