@@ -92,10 +92,8 @@ def show_lists(
 ) -> list[list[Cell]]:
     """The first images of every step; new are those that the first step does not list. relevant: None = unknown."""
     listed_first = set(steps[0].rows[query].tolist())
-    lists, made = (
-        [],
-        dict[int, Cell](),
-    )  # steps list the same images, and decoding a large one takes a tenth of a second
+    lists: list[list[Cell]] = []
+    made: dict[int, Cell] = {}  # steps list the same images, and to decode a large one takes a tenth of a second
     for step in steps:
         rows = [row for row in step.rows[query, :RANKS].tolist() if row != NONE]
         for row in rows:
