@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,15 +92,14 @@ def show_lists(
 ) -> list[list[Cell]]:
     """The first images of every step; new are those that the first step does not list. relevant: None = unknown."""
     listed_first = set(steps[0].rows[query].tolist())
-    lists = []
+    lists: list[list[Cell]] = []
+    made: dict[int, Cell] = {}  # steps list the same images, and to decode a large one takes a tenth of a second
     for step in steps:
-        rows = step.rows[query, :RANKS]
-        lists.append(
-            [
-                show_image(index, row, None if relevant is None else row in relevant, new=row not in listed_first)
-                for row in rows[rows != NONE].tolist()
-            ]
-        )
+        rows = [row for row in step.rows[query, :RANKS].tolist() if row != NONE]
+        for row in rows:
+            if row not in made:
+                made[row] = show_image(index, row, None if relevant is None else row in relevant)
+        lists.append([replace(made[row], new=row not in listed_first) for row in rows])
     return lists
 
 
