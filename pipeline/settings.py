@@ -5,6 +5,7 @@ The settings of the ranking steps stand in the modules of the steps (pipeline/ra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,17 @@ SPLITS = ("train", "index", "test")  # of every data set
 Precision = Literal["auto", "float32", "bfloat16"]
 NON_LANDMARK = "non_landmark"  # the optional split of images known to show no landmark
 BENCHMARKS = ("revisited", "holidays")  # sources that are graded per query and image, without submissions
+
+
+def check_path(path: Path) -> Path:
+    """The path. Raises ValueError for one that no file system can hold."""
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > 255 or len(os.fsencode(path)) > 4000:
+        raise ValueError(f"no path is so long: {len(str(path))} characters, {longest} bytes in one name")
+    return path
+
+
+SomePath = Annotated[Path, AfterValidator(check_path)]
 
 
 class Settings(BaseModel):
@@ -60,7 +72,7 @@ class DataSettings(Settings):
     """Where the photographs are and what is accepted as one."""
 
     source: Literal["gldv2", "folders", "demo", "revisited", "holidays"] = "gldv2"  # data/README.md has the forms
-    root: Path = Path("data/gldv2")  # the folder of the data set
+    root: SomePath = Path("data/gldv2")  # the folder of the data set
     photographs: bool = True  # false: only the tables are there, and all descriptors come from elsewhere
     layout: Literal["auto", "nested", "flat"] = "auto"  # a/b/c/abc….jpg or abc….jpg; auto: by the first ids
     max_bad_fraction: Fraction = 0.01  # share of a split's files that may be rejected before stage 01 stops
@@ -73,8 +85,8 @@ class DataSettings(Settings):
     retrieval_solution: str = "retrieval_solution.csv"  # file in root; without it stage 12 reports only counts
     recognition_solution: str = "recognition_solution.csv"  # file in root, likewise
     ground_truth: str = ""  # revisited: the file in root; empty: the only gnd_*.pkl there
-    train_root: Path | None = None  # benchmarks: a labelled train set, in GLDv2's format
-    distractors: Path | None = None  # benchmarks: a folder of images added to the database, such as R1M
+    train_root: SomePath | None = None  # benchmarks: a labelled train set, in GLDv2's format
+    distractors: SomePath | None = None  # benchmarks: a folder of images added to the database, such as R1M
 
     @property
     def is_benchmark(self) -> bool:
@@ -195,9 +207,9 @@ class ModelSettings(Settings):
     dims: Annotated[int, Field(ge=2)] = 512  # of the descriptor
     local: bool = True  # whether DELG's branch for local features is trained too
     train: bool = True  # false: the backbone as it is, pooled, without a projection; its cells are the local features
-    checkpoint: Path | None = None  # folder of a trained network to use instead of training
+    checkpoint: SomePath | None = None  # folder of a trained network to use instead of training
     # folder of descriptors that other code made, in place of a network (docs/howto.md)
-    descriptors: Path | None = None
+    descriptors: SomePath | None = None
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its descriptors in the ensemble; counts squared in the cosine
     base: PhaseSettings = PhaseSettings()  # phase 1, on the noisy train set
     final: PhaseSettings = PhaseSettings()  # phase 2, on the clean train set
@@ -392,4 +404,4 @@ class RuntimeSettings(Settings):
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1 …
     workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one per core, at most 16
-    outputs: Path = Path("outputs")  # folder of all runs
+    outputs: SomePath = Path("outputs")  # folder of all runs

@@ -570,6 +570,7 @@ def test_a_damaged_description_of_a_network_is_refused(tmp_path, text):
         ("\ufeffseed = -1", "seed"),
         ("models = 3", "models"),
         ('[runtime]\noutputs = "a\\u0000b"', "a NUL character"),
+        ('[data]\nsource = "folders"\nroot = "' + "x" * 5000 + '"', "no path is so long"),
     ],
 )
 def test_settings_of_any_size_and_depth_are_refused_in_a_few_words(tmp_path, text, message):
