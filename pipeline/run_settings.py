@@ -13,8 +13,8 @@ from pipeline.errors import PipelineError
 
 def record_settings(config: Config, folder: Path) -> None:
     """Write the settings into the folder of the run; those of the last command count."""
-    values = config.model_dump(mode="json")
-    values["data"]["root"] = str(config.data.root.absolute())  # they may ask from another folder
+    values = config.model_dump(mode="json", exclude_unset=True)  # what was given: defaults exclude some of each other
+    values.setdefault("data", {})["root"] = str(config.data.root.absolute())  # they may ask from another folder
     write_json(folder / layout.SETTINGS, values)
 
 
@@ -25,9 +25,9 @@ def load_run(folder: Path) -> Config:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         place = folder.absolute()
-        values |= {"run": place.name, "runtime": values["runtime"] | {"outputs": str(place.parent)}}
+        values |= {"run": place.name, "runtime": values.get("runtime", {}) | {"outputs": str(place.parent)}}
         return Config.model_validate(values)
     except OSError as error:
         raise PipelineError(f"there is no run: {error.strerror}", path, hint) from None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PipelineError(f"the settings of this run cannot be read: {error}", path, hint) from None

@@ -12,6 +12,7 @@ from command import ROOT, run
 from torch.nn import functional as F
 
 from pipeline import layout
+from pipeline.arrays import NO_LABEL
 from pipeline.competition.folders import list_folders, read_folders
 from pipeline.competition.junk import find_own_rows
 from pipeline.config import load_config
@@ -20,6 +21,7 @@ from pipeline.network.checkpoint import load_network, save_network
 from pipeline.network.delg import DIMS
 from pipeline.network.landmark_network import build_untrained_network
 from pipeline.network.untrained_branch import UntrainedBranch
+from pipeline.query import open_run
 from pipeline.report.answers import pick_found
 from pipeline.settings import ModelSettings
 
@@ -95,6 +97,13 @@ def test_without_labels_no_landmark_is_answered_and_the_report_shows_what_was_fo
     page = (folder / layout.EVALUATE / "report.html").read_text()
     assert f"{SCENES * VIEWS + 2} photographs, each compared with all others" in page
     assert "What was found" in page and "to the nearest" in page and "no landmark found" not in page
+
+
+def test_such_a_run_answers_a_photograph_without_a_landmark(searched):
+    root, folder = searched
+    answer = open_run(folder).search(root / "album 0" / "scene1.png")
+    assert (answer.landmark, answer.name, answer.is_known) == (NO_LABEL, "", None)
+    assert sorted(answer.ids[:2]) == ["album_0_scene1", "album_1_scene1"] and len(answer) == SCENES * VIEWS + 2
 
 
 def test_the_photographs_of_one_folder_are_inspected_and_described_once_and_compared_with_others_alone(searched):

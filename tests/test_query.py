@@ -158,7 +158,7 @@ def test_a_run_that_is_stale_half_made_or_none_is_refused(finished, tmp_path):
         open_run(tmp_path / "smoke")
     settings = tmp_path / "smoke" / "settings.json"
     values = json.loads(settings.read_text())
-    settings.write_text(json.dumps(values | {"vote": values["vote"] | {"votes": 2}}))
+    settings.write_text(json.dumps(values | {"vote": {"votes": 2}}))
     shutil.copytree(folder / "06_build_knn" / "index_train", tmp_path / "smoke" / "06_build_knn" / "index_train")
     with pytest.raises(PipelineError, match=r"setting vote\.votes changed"):
         open_run(tmp_path / "smoke")
