@@ -162,7 +162,7 @@ def test_a_run_that_is_stale_half_made_or_none_is_refused(finished, tmp_path):
     shutil.copytree(folder / "06_build_knn" / "index_train", tmp_path / "smoke" / "06_build_knn" / "index_train")
     with pytest.raises(PipelineError, match=r"setting vote\.votes changed"):
         open_run(tmp_path / "smoke")
-    for damaged in ("{", "[]", '{"run": 1}'):
+    for damaged in ("{", "[]", '{"seed": -1}'):
         settings.write_text(damaged)
         with pytest.raises(PipelineError, match="settings of this run cannot be read"):
             open_run(tmp_path / "smoke")
