@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import MANIFEST
+from pipeline.layout import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -218,7 +219,7 @@ def digest_artifacts(outputs: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(path for path in outputs.rglob("*") if path.is_file()):
         name = path.relative_to(outputs).as_posix()
-        if path.name == "log.txt" or path.name.endswith(".lock"):
+        if path.name in ("log.txt", SETTINGS) or path.name.endswith(".lock"):  # settings name folders of this machine
             continue
         if path.name == MANIFEST:
             value = json.loads(path.read_text())
