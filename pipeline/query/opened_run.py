@@ -132,7 +132,7 @@ class OpenedRun:
         return self._side.compared[split].compare(features, rows, self._describer.device)
 
     def _answer(self, asked: _Asked, classifiers: list[Classifier], compared: int) -> _Answered:
-        inliers = asked.by_train.look_up(asked.train_rows) if asked.by_train else None
+        inliers = asked.by_train.look_up(asked.train_rows) if asked.by_train is not None else None
         votes = vote_landmarks(asked.near_train, self.config.vote, inliers)
         recognition = self._recognise(asked, classifiers)
         support = answer_support(asked.near_train, recognition.labels, self.config.recognition.votes)
