@@ -213,7 +213,7 @@ def test_pairs_that_do_not_fit_into_the_memory_of_a_device_are_halved(world, mon
 
 def test_a_cpu_means_threads_and_any_other_device_batches(world, monkeypatch):
     used = []
-    monkeypatch.setattr(verification._Work, "verify_one_by_one", lambda work, block: used.append("threads"))
+    monkeypatch.setattr(verification, "_verify_one_by_one", lambda *_: used.append("threads"))
     monkeypatch.setattr(verification, "verify_in_batches", lambda work: used.append("batches") or ([0], [0]))
     for device in (CPU, torch.device("meta")):
         verify_pairs(*world[:2], world[2][:1], world[3][:1], OPTIONS, device)

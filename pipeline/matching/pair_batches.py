@@ -34,7 +34,7 @@ MAX_VALUES = 2**31 - 1  # of one tensor: kernels of torch count in 32 bits
 
 @dataclass(frozen=True)
 class PairWork:
-    """Pairs to verify on a device: the arguments of `verify_pairs`, checked."""
+    """Pairs to verify: the arguments of `verify_pairs`, checked."""
 
     queries: FeatureRows
     base: FeatureRows
@@ -42,7 +42,7 @@ class PairWork:
     thresholds_px: NDArray[np.floating]
     options: MatchOptions
     device: torch.device
-    limit: MemoryLimit = field(default_factory=MemoryLimit)  # of pairs at a time
+    limit: MemoryLimit = field(default_factory=MemoryLimit)  # of pairs at a time, on a GPU
 
     def halve(self) -> list[PairWork]:
         """The first and the second half of the pairs."""

@@ -8,6 +8,7 @@ store that gives those of a row; on a CPU a query's features are read once for i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -74,12 +75,13 @@ def verify_pairs(
     Raises ValueError for shapes that do not fit and for a threshold that is not above 0.
     """
     _check(pairs, thresholds_px)
+    work = PairWork(queries, base, pairs, thresholds_px, options, device)
     if not _uses_threads(device):
-        return Verified(*verify_in_batches(PairWork(queries, base, pairs, thresholds_px, options, device)))
+        return Verified(*verify_in_batches(work))
     verified = Verified(np.zeros(len(pairs), np.int32), np.zeros(len(pairs), np.int32))
-    work = _Work(queries, base, pairs, thresholds_px, options, verified)
+    blocks = [slice(start, min(start + BLOCK_PAIRS, len(pairs))) for start in range(0, len(pairs), BLOCK_PAIRS)]
     with full_float32(), one_thread_each(threads) as pool:
-        list(pool.map(work.verify_one_by_one, work.cut(BLOCK_PAIRS)))
+        list(pool.map(partial(_verify_one_by_one, work, verified), blocks))
     return verified
 
 
@@ -106,31 +108,16 @@ def _uses_threads(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A call of verify_pairs, its arguments checked; the blocks write their results into `verified`."""
-
-    queries: FeatureRows
-    base: FeatureRows
-    pairs: NDArray[np.integer]
-    thresholds_px: NDArray[np.floating]
-    options: MatchOptions
-    verified: Verified
-
-    def cut(self, size: int) -> list[slice]:
-        """The pairs in blocks of at most `size`."""
-        return [slice(start, min(start + size, len(self.pairs))) for start in range(0, len(self.pairs), size)]
-
-    def verify_one_by_one(self, block: slice) -> None:
-        """The pairs of a block on the current thread."""
-        latest, query = -1, None
-        for at in range(*block.indices(len(self.pairs))):
-            row, base_row = (int(row) for row in self.pairs[at])
-            if query is None or row != latest:
-                latest, query = row, self.queries[row]
-            matches, affine = _verify(query, self.base[base_row], float(self.thresholds_px[at]), self.options)
-            self.verified.matches[at] = len(matches)
-            self.verified.inliers[at] = affine.inliers.sum()
+def _verify_one_by_one(work: PairWork, verified: Verified, block: slice) -> None:
+    """Write the results of the pairs of a block, on the current thread."""
+    latest, query = -1, None
+    for at in range(*block.indices(len(work.pairs))):
+        row, base_row = (int(row) for row in work.pairs[at])
+        if query is None or row != latest:
+            latest, query = row, work.queries[row]
+        matches, affine = _verify(query, work.base[base_row], float(work.thresholds_px[at]), work.options)
+        verified.matches[at] = len(matches)
+        verified.inliers[at] = affine.inliers.sum()
 
 
 def _check(pairs: NDArray[np.integer], thresholds_px: NDArray[np.floating]) -> None:
