@@ -15,7 +15,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import RENAMED, Config
+from pipeline.config import Config
+from pipeline.config_file import RENAMED
 from pipeline.console import run_guarded
 from pipeline.ranking.registry import STEPS
 from pipeline.ranking.step import Step

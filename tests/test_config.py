@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import RENAMED, load_config
+from pipeline.config import load_config
+from pipeline.config_file import RENAMED
 from pipeline.errors import PipelineError
 
 

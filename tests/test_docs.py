@@ -11,8 +11,9 @@ from typing import get_args, get_origin
 
 import pytest
 
-from pipeline import config as configuration
-from pipeline.config import RENAMED, Config, load_config
+from pipeline import config_file
+from pipeline.config import Config, load_config
+from pipeline.config_file import RENAMED
 from pipeline.runner import main as run_stage
 from pipeline.settings import Settings
 
@@ -97,7 +98,7 @@ def test_a_command_is_accepted(line, monkeypatch):
     given = parsed.value.given
     if hasattr(given, "settings"):
         warnings = []
-        monkeypatch.setattr(configuration.log, "warning", lambda message, *names: warnings.append(message % names))
+        monkeypatch.setattr(config_file.log, "warning", lambda message, *names: warnings.append(message % names))
         load_config(ROOT / given.config, [setting for setting in given.settings if setting != "…"])
         assert not warnings
 
