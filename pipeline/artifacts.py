@@ -259,7 +259,7 @@ def compare_keys(then: dict[str, Any], now: dict[str, Any], trust_code: bool = F
         reasons += ["made before its code was recorded (--trust-code accepts it)"] if is_old else []
         changed = _differing(then["code"], now["code"]) if not is_old else []
         reasons += [f"code of {name} changed" for name in changed]
-    old, new = _flatten(then["settings"]), _flatten(now["settings"])
+    old, new = flatten_settings(then["settings"]), flatten_settings(now["settings"])
     for name in _differing(old, new):
         if not (is_old and name.rpartition(".")[2] in DECIDED_BY_HARDWARE and old.get(name, "auto") == "auto"):
             reasons.append(f"setting {name} changed ({_show(old, name)} -> {_show(new, name)})")
@@ -271,12 +271,13 @@ def _differing(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
 
 
-def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+def flatten_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as section.key -> value."""
     if not isinstance(settings, dict):
         return {prefix: settings}
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+        flat |= flatten_settings(value, f"{prefix}.{key}" if prefix else key)
     return flat
 
 

@@ -38,6 +38,7 @@ def saving_on_stop(saves: bool) -> Iterator[Callable[[], bool]]:
     asked, owner = False, os.getpid()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
+        """Note the first signal, raise KeyboardInterrupt at the next."""
         nonlocal asked
         if os.getpid() != owner:  # a forked worker that has not set its own handlers yet
             return

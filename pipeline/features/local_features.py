@@ -112,6 +112,7 @@ def write_local_features(
     regions, settings = list_regions(split), extractor.settings
 
     def make(rows: Integers, on_bad: OnBad) -> Arrays:
+        """The packed features of some rows; those that are not wanted have none."""
         positions = np.flatnonzero(wanted[rows])
 
         def on_bad_chosen(position: int, reason: str) -> None:

@@ -55,6 +55,7 @@ class _Ends:
             raise UndecodableImage("the file is empty")
 
     def parse_header(self) -> Header:
+        """What the header says. Raises UndecodableImage for a file that is shorter than it states, or no image."""
         if self._head.startswith(b"RIFF"):
             stated = int.from_bytes(self._head[4:8], "little") + 8
             if stated > self.size:

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answer_photographs(given: argparse.Namespace) -> None:
     """Do what the command line asks. Raises PipelineError, after all answers, where photographs were left out."""
     from pipeline.artifacts import atomic_file
+    from pipeline.images.inspection import name_rejected
     from pipeline.query.page import render_answers
     from pipeline.query.photographs import inspect_files, list_files
 
@@ -57,8 +58,8 @@ def answer_photographs(given: argparse.Namespace) -> None:
             part.write_text(render_answers(run, answers, given.k), encoding="utf-8")
         print(f"the page: {given.html}", file=sys.stderr)
     if refused:
-        named = "; ".join(f"{path}: {reason}" for path, reason in list(refused.items())[:5])
-        what = f"{len(refused)} of {len(files)} photographs cannot be used: {named}{'; …' * (len(refused) > 5)}"
+        named = name_rejected([str(path) for path in refused], list(refused.values()))
+        what = f"{len(refused)} of {len(files)} photographs cannot be used: {named}"
         raise PipelineError(what, files[0].parent, "give other files", exit_code=3 if answers else 2)
 
 

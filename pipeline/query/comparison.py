@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline import layout
 from pipeline.arrays import NONE
-from pipeline.artifacts import Trust
+from pipeline.artifacts import Trust, flatten_settings
 from pipeline.competition.evaluation import score_queries
 from pipeline.competition.metrics import Truth
 from pipeline.competition.paired_bootstrap import Interval, bootstrap_difference
@@ -87,7 +87,7 @@ def _read_scores(task: TaskContext, config: Config) -> ScoredRun:
             precisions[" + ".join(names[: position + 1])] = scored
     return ScoredRun(
         name=config.run,
-        settings=_flatten(config.model_dump(mode="json")),
+        settings=flatten_settings(config.model_dump(mode="json")),
         metrics=json.loads((task.input(layout.EVALUATE) / "metrics.json").read_text(encoding="utf-8")),
         precisions=precisions,
         last=rankings["recipe"][-1],
@@ -177,10 +177,3 @@ def show_changed(first: ScoredRun, other: ScoredRun) -> list[ShownQuery]:
 def _format_interval(interval: Interval) -> str:
     mean, low, high = (100 * value for value in interval)
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict) or not settings:
-        return {prefix: settings}
-    parts = (_flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in settings.items())
-    return {name: value for part in parts for name, value in part.items()}
