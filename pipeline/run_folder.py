@@ -7,6 +7,7 @@ scores are those of a network that lies there now.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from pipeline import layout
 from pipeline.artifacts import Manifest, find_damage, read_manifest
 from pipeline.errors import PipelineError
+from pipeline.run_settings import load_run
 
 
 class SearchedDescriptors(NamedTuple):
@@ -84,8 +86,18 @@ class RunFolder:
             return None
         if layout.whitened(split) in manifest.key["inputs"]:
             return SearchedDescriptors([layout.whitened(split)], [1.0])
-        weights = manifest.key["settings"]["weights"]  # by model, in the order of their names
-        return SearchedDescriptors([layout.descriptors(model, split) for model in weights], list(weights.values()))
+        weights = manifest.key["settings"]["weights"]
+        names = self._order(weights)
+        return SearchedDescriptors(
+            [layout.descriptors(model, split) for model in names], [weights[name] for name in names]
+        )
+
+    def _order(self, weights: Mapping[str, float]) -> list[str]:
+        """The models in the order of the configuration, in which they were joined; a manifest sorts their names."""
+        if not (self.path / layout.SETTINGS).exists():
+            return list(weights)
+        recorded = list(load_run(self.path).models)
+        return recorded if set(recorded) == set(weights) else list(weights)
 
     def _unsearched(self, split: str) -> SearchedDescriptors:
         if self.manifest(layout.whitened(split)):

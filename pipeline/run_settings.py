@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from pipeline import layout
-from pipeline.artifacts import write_json
+from pipeline.artifacts import atomic_file
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 
@@ -15,7 +15,10 @@ def record_settings(config: Config, folder: Path) -> None:
     """Write the settings into the folder of the run; those of the last command count."""
     values = config.model_dump(mode="json", exclude_unset=True)  # what was given: defaults exclude some of each other
     values.setdefault("data", {})["root"] = str(config.data.root.absolute())  # they may ask from another folder
-    write_json(folder / layout.SETTINGS, values)
+    with atomic_file(
+        folder / layout.SETTINGS
+    ) as part:  # not sorted: models are joined in the order of the configuration
+        part.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_run(folder: Path) -> Config:

@@ -16,7 +16,13 @@ ROOMS = [
     "ranking",
     "report",
 ]  # each may use those before it
-ON_TOP = {"config", "run_settings", "runner", "status"}  # they know the settings of all rooms, and run the stages
+ON_TOP = {
+    "config",
+    "run_folder",
+    "run_settings",
+    "runner",
+    "status",
+}  # they know the settings of all rooms, and run the stages
 COMMANDS = {path.stem for path in PIPELINE.glob("*.py") if "__main__" in path.read_text()}
 ASKING = "query"  # a command with rooms of its own, above the others: it goes through all of them as the stages do
 GROUND = {path.stem for path in PIPELINE.glob("*.py")} - ON_TOP - COMMANDS - {"__init__"}

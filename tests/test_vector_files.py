@@ -9,9 +9,11 @@ from made_up_run import PRESENT, TABLE, make_run, read_present, search
 from tasks import RecordedTask
 
 from pipeline import layout
+from pipeline.config import Config
 from pipeline.export import main
 from pipeline.features.external import write_external_descriptors
 from pipeline.features.vector_files import write_vectors
+from pipeline.run_settings import load_run, record_settings
 
 
 @pytest.fixture
@@ -78,6 +80,17 @@ def test_several_models_are_joined_by_their_weights_and_one_can_be_asked_for(run
     shutil.rmtree(other)
     assert export("only") == 0
     assert np.load(tmp_path / "only/index.npy").tobytes() == parts[0].tobytes()
+
+
+def test_models_are_joined_in_the_order_of_the_configuration(run, export, tmp_path):
+    models = {"z": {"dims": 6}, "a": {"dims": 7}}
+    config = Config.model_validate({"run": "mine", "models": models, "data": {"root": str(tmp_path)}})
+    record_settings(config, run)
+    assert list(load_run(run).models) == ["z", "a"] and load_run(run).local_model == "z"
+    search(run, {"z": 1.0, "a": 1.0})
+    assert export("joined") == 0
+    parts = [read_present(run, layout.descriptors(model, "index")) for model in ("z", "a")]
+    np.testing.assert_allclose(np.load(tmp_path / "joined/index.npy"), np.hstack(parts) / np.sqrt(2), atol=1e-6)
 
 
 def test_whitened_descriptors_are_taken_where_they_were_searched_and_only_there(run, export, tmp_path):
