@@ -1,8 +1,8 @@
 """Evaluation copies of convolutional networks with every BatchNorm folded into the convolution before it.
 
 In evaluation a BatchNorm is one factor and one offset per channel, which the convolution's own weights can hold. The
-outputs are the same up to rounding; on a CPU a forward pass takes about half the time, because half of it went into
-reading and writing maps for BatchNorm, and into converting weights for autocast anew for every image.
+outputs are the same up to rounding; on a CPU a forward pass is faster (docs/performance.md), because part of it went
+into reading and writing maps for BatchNorm, and into converting weights for autocast anew for every image.
 """
 
 from __future__ import annotations
