@@ -1,5 +1,7 @@
 """Batches of one size: every photograph once, the same order from the same seed, errors that name the file."""
 
+import multiprocessing
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import (
     TEMPLATES,
+    BatchLoader,
     PlannedBatch,
     assign_buckets,
     load_batches,
@@ -167,3 +170,34 @@ def test_a_killed_loading_process_is_an_error_with_advice():
     plan = [PlannedBatch(np.array([0]), (64, 64))]
     with pytest.raises(PipelineError, match=r"lower runtime\.workers"):
         list(load_batches([KillsItsProcess()], plan, workers=1))
+
+
+def test_one_set_of_processes_loads_plan_after_plan_and_ends_with_the_loader(paths):
+    plans = [plan_evaluation(np.ones(count), SIZES, 2) for count in (3, 12, 0, 7)]
+    expected = [list(load_batches(paths, plan)) for plan in plans]
+    processes = []
+    with BatchLoader(paths, workers=2) as loader:
+        for plan, whole in zip(plans, expected, strict=True):
+            for found, other in zip(loader.load(iter(plan)), whole, strict=True):
+                assert (found.images == other.images).all() and found.rows.tolist() == other.rows.tolist()
+            processes.append({one.pid for one in multiprocessing.active_children()})
+    assert len(processes[0]) == 2 and all(found == processes[0] for found in processes)
+    assert not multiprocessing.active_children()
+    with pytest.raises(ValueError, match="closed"):
+        next(loader.load(plans[0]))
+
+
+def test_a_plan_that_was_not_read_to_its_end_leaves_nothing_to_the_next(paths):
+    with BatchLoader(paths, workers=2) as loader:
+        first = loader.load(plan_evaluation(np.ones(12), SIZES, 1))
+        assert next(first).rows.tolist() == [0]
+        second = loader.load([PlannedBatch(np.array([11, 4]), (64, 64))])
+        assert [batch.rows.tolist() for batch in second] == [[11, 4]]
+
+
+def test_an_error_leaves_no_loading_process_behind(paths):
+    paths[7].write_text("not a photograph")
+    with pytest.raises(PipelineError) as kept, BatchLoader(paths, workers=2) as loader:
+        for _ in loader.load(plan_evaluation(np.ones(12), SIZES, 1)):
+            assert len(multiprocessing.active_children()) == 2
+    assert kept.traceback and not multiprocessing.active_children()  # although the error still has its frames

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import (
+    Describer,
     InputImages,
     _embed_batch,
     extract_descriptors,
@@ -79,7 +80,8 @@ def test_batch_size_and_loading_processes_change_no_byte(network, photographs, e
 def test_neither_shards_nor_threads_change_a_byte(network, photographs, expected, threads):
     torch.set_num_threads(threads)
     try:
-        shards = [extract_descriptors(network, photographs[at : at + 5], SETTINGS, CPU) for at in range(0, 13, 5)]
+        with Describer(network, photographs, SETTINGS, CPU) as describer:
+            shards = [describer.describe(rows) for rows in np.split(np.arange(13), [5, 10])]
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(1)
@@ -127,7 +129,7 @@ def test_a_box_is_described_like_a_photograph_of_only_that_part(network, tmp_pat
     whole = np.random.default_rng(2).integers(0, 255, (150, 200, 3), dtype=np.uint8)
     for name, part in (("whole.png", whole), ("part.png", whole[20:100, 40:160])):
         cv2.imwrite(str(tmp_path / name), part)
-    boxes = [(40.0, 20.0, 160.0, 100.0)]
+    boxes = np.array([[40.0, 20.0, 160.0, 100.0]])
     ratio = np.array([80 / 120])
     found = extract_descriptors(network, InputImages([tmp_path / "whole.png"], ratio, boxes), SETTINGS, CPU)
     part = InputImages([tmp_path / "part.png"], ratio)
@@ -143,12 +145,13 @@ def split_of(*images, paths=None, root=None):
 
 def test_a_photograph_goes_to_its_longest_side_and_keeps_its_shape():
     split = split_of((2048, 1536, None), (640, 480, None), (1000, 3000, None), (5000, 20, None))
-    assert fit_longest_sides(split, 1024) == [(1024, 768), (640, 480), (352, 1024), (1024, 32)]
+    assert fit_longest_sides(split, 1024).tolist() == [[1024, 768], [640, 480], [352, 1024], [1024, 32]]
 
 
 def test_a_crop_has_the_scale_that_it_has_in_its_photograph():
     box = (100.0, 200.0, 740.0, 520.0)  # 640 x 320 of a photograph that is halved
-    assert fit_longest_sides(split_of((2048, 1536, box), (1024, 768, box)), 1024) == [(320, 160), (640, 320)]
+    split = split_of((2048, 1536, box), (1024, 768, box))
+    assert fit_longest_sides(split, 1024).tolist() == [[320, 160], [640, 320]]
 
 
 def test_scaled_sizes_of_a_longest_side_are_the_nearest_multiples_of_32_without_a_floor():
@@ -186,7 +189,7 @@ def test_no_photographs_with_a_longest_side_have_an_empty_matrix_and_sizes_belon
     settings = SETTINGS.model_copy(update={"max_side_px": 128})
     write_descriptors(RecordedTask(tmp_path / "work"), network, split_of(root=tmp_path), settings, CPU)
     assert np.load(tmp_path / "work" / "descriptors.npy").shape == (0, 24)
-    for wrong, sizes in ((settings, None), (SETTINGS, [(32, 32)])):
+    for wrong, sizes in ((settings, None), (SETTINGS, np.array([[32, 32]]))):
         with pytest.raises(ValueError, match="give both or neither"):
             extract_descriptors(network, InputImages([tmp_path / "a.jpg"], np.ones(1), None, sizes), wrong, CPU)
 

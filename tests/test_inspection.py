@@ -8,7 +8,8 @@ from tasks import RecordedTask
 from pipeline.competition.dataset import SplitListing
 from pipeline.errors import PipelineError
 from pipeline.images.inspection import Limits, inspect_photograph
-from pipeline.images.split_table import count_rejected, list_boxes
+from pipeline.images.split import Split
+from pipeline.images.split_table import count_rejected
 from pipeline.images.survey import survey_splits
 from pipeline.settings import DataSettings
 
@@ -117,8 +118,8 @@ def test_a_box_is_clipped_to_its_photograph_and_the_whole_is_used_where_there_is
         [10.0, 5.5, 40.0, 30.0],
         [0.0, 0.0, 200.0, 200.0],
     ]
-    assert list_boxes(good) == [(10.0, 5.5, 40.0, 30.0), (0.0, 0.0, 200.0, 200.0)]
-    assert list_boxes(good.iloc[1:]) is None
+    assert Split(good, folder).boxes.tolist() == good[["left", "top", "right", "bottom"]].values.tolist()
+    assert Split(good.iloc[1:], folder).boxes is None
 
 
 def test_a_box_outside_its_photograph_is_refused(folder):

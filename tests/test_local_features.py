@@ -24,7 +24,7 @@ from pipeline.features.local_features import (
     write_threshold,
 )
 from pipeline.features.local_store import LocalFeatures, LocalStore
-from pipeline.features.pyramid_cells import ImageRegion, Kept, fit_size, locate_cells, select_cells
+from pipeline.features.pyramid_cells import ImageRegion, ImageRegions, Kept, fit_size, locate_cells, select_cells
 from pipeline.images.decode import read_header
 from pipeline.images.split import Split
 from pipeline.matching.geometry import fit_affine
@@ -71,7 +71,7 @@ def write(path, image):
 
 
 def regions_of(paths):
-    return [ImageRegion(path, read_header(path)) for path in paths]
+    return ImageRegions(paths, np.array([read_header(path) for path in paths]).reshape(-1, 2))
 
 
 def extract(network, paths, settings=EVERYTHING, min_attention=NO_THRESHOLD, workers=0):
@@ -459,7 +459,7 @@ def test_an_unreadable_photograph_is_named(lite, tmp_path, workers):
     Path(paths[1]).write_bytes(b"\xff\xd8\xff")
     extractor = LocalExtractor(lite, THREE_SCALES, CPU)
     with pytest.raises(PipelineError, match=r"photo001\.jpg"):
-        extract_local(extractor, [ImageRegion(path, (100, 100)) for path in paths], 0.0, workers)
+        extract_local(extractor, ImageRegions(paths, np.full((3, 2), 100)), 0.0, workers)
 
 
 def test_a_box_gives_the_features_of_its_part_at_the_scale_of_the_whole_in_pixels_of_the_whole(lite, facades, tmp_path):
@@ -469,13 +469,12 @@ def test_a_box_gives_the_features_of_its_part_at_the_scale_of_the_whole_in_pixel
     whole = write(tmp_path / "whole.png", image)
     part = write(tmp_path / "part.png", image[top:bottom, left:right])
     expected = extract(lite, [part], settings)[0]
-    boxed = ImageRegion(
-        whole, (width, height), (left + 0.25, float(top), right - 0.25, float(bottom))
-    )  # touches these pixels
-    found = extract_local(LocalExtractor(lite, settings, CPU), [boxed], NO_THRESHOLD)[0]
+    box = np.array([[left + 0.25, top, right - 0.25, bottom]])  # touches these pixels
+    boxed = ImageRegions([whole], np.array([[width, height]]), box)
+    found = extract_local(LocalExtractor(lite, settings, CPU), boxed, NO_THRESHOLD)[0]
     np.testing.assert_array_equal(found.descriptors, expected.descriptors)
     np.testing.assert_allclose(found.points, expected.points + np.array([left, top]), atol=1e-3)
-    assert fit_size(boxed._replace(size=(2 * width, 2 * height)), width) == (80, 64)  # the whole is halved: so is it
+    assert fit_size(boxed[0]._replace(size=(2 * width, 2 * height)), width) == (80, 64)  # the whole is halved: so is it
 
 
 def test_a_split_is_written_with_its_threshold_and_only_the_wanted_images_have_features(lite, tmp_path):

@@ -21,22 +21,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.arrays import Floats, Integers
-from pipeline.competition.dataset import Box
+from pipeline.arrays import Doubles, Floats, Integers
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.image_shards import write_image_shards
 from pipeline.features.store import Arrays
 from pipeline.images.batches import (
     STRIDE,
+    BatchLoader,
     OnBad,
     PlannedBatch,
+    by_position,
     group_by_size,
-    load_batches,
     plan_evaluation,
     template_sizes,
 )
 from pipeline.images.decode import Size
+from pipeline.images.device_copies import copy_ahead
 from pipeline.images.split import Split
 from pipeline.processes import one_thread_each
 from pipeline.settings import ExtractSettings
@@ -50,15 +51,15 @@ log = logging.getLogger("cairn.features")  # below the project's logger, so that
 class InputImages:
     """N images to describe.
 
-    aspect_ratios: (N,) height / width, of the boxes where there are any. boxes: the part of each image that is
-    described, in its pixels; None = the whole image. sizes: the (width, height) that each is resized to, from
+    aspect_ratios: (N,) height / width, of the boxes where there are any. boxes: (N, 4), the part of each image that is
+    described, in its pixels; None = the whole image. sizes: (N, 2), the width and height that each is resized to, from
     `fit_longest_sides`; None = the sizes of the template.
     """
 
     paths: Sequence[Path]
     aspect_ratios: NDArray[np.floating]
-    boxes: Sequence[Box] | None = None
-    sizes: Sequence[Size] | None = None
+    boxes: Doubles | None = None
+    sizes: Integers | None = None
 
     @classmethod
     def from_split(cls, split: Split, settings: ExtractSettings) -> InputImages:
@@ -69,11 +70,55 @@ class InputImages:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, rows: slice | Integers) -> InputImages:
-        at = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
-        boxes = None if self.boxes is None else [self.boxes[row] for row in at]
-        sizes = None if self.sizes is None else [self.sizes[row] for row in at]
-        return InputImages([self.paths[row] for row in at], self.aspect_ratios[rows], boxes, sizes)
+
+class Describer:
+    """A network and the images that it describes, some rows at a time; the loading processes live until it is closed.
+
+    network: images (B, 3, H, W) from 0 to 255 -> (B, D), in evaluation mode on `device`. Raises ValueError for images
+    with sizes where settings.max_side_px is 0, or the reverse.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: InputImages,
+        settings: ExtractSettings,
+        device: torch.device,
+        workers: int = 0,
+    ):
+        if (images.sizes is None) == (settings.max_side_px > 0):
+            raise ValueError("sizes belong to settings.max_side_px: give both or neither")
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._images, self._settings, self._device = images, settings, device
+        self._loader = BatchLoader(images.paths, None, workers, images.boxes)
+
+    def __enter__(self) -> Describer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loader.close()
+
+    def describe(self, rows: Integers, on_bad: OnBad | None = None) -> Floats:
+        """(n, D) float32: the descriptors of these images, as `extract_descriptors` says, in the order of `rows`.
+
+        rows: (n,) ascending. On a GPU nothing waits for it before the last batch.
+        """
+        embed = partial(_embed_batch, self._network, settings=self._settings, device=self._device)
+        batches = self._loader.load(_plan_batches(self._images, rows, self._settings), on_bad)
+        read: list[Tensor] = []
+        raw: list[Tensor] = []
+        with one_thread_each() if self._device.type == "cpu" else nullcontext() as pool:
+            for batch in copy_ahead(batches, self._device):
+                if len(batch.rows):
+                    raw += [embed(batch.images)] if pool is None else pool.map(embed, batch.images.split(1))
+                    read.append(batch.rows)
+        if not read:
+            return np.zeros((len(rows), _count_dims(self._network, self._settings, self._device)), np.float32)
+        known = torch.cat(read).numpy()
+        described = _normalise(torch.cat(raw).cpu().numpy(), [self._images.paths[row] for row in known.tolist()])
+        descriptors = np.zeros((len(rows), described.shape[1]), np.float32)
+        descriptors[np.searchsorted(rows, known)] = described
+        return descriptors
 
 
 def extract_descriptors(
@@ -86,35 +131,15 @@ def extract_descriptors(
 ) -> Floats:
     """(N, D) float32 descriptors, L2-normalised, in the order of the images.
 
-    network: images (B, 3, H, W) from 0 to 255 -> (B, D), in evaluation mode on `device`.
+    network: see `Describer`, which describes parts of many images.
     On a CPU the bytes do not depend on batch size, loading processes, number of cores, or on which images are described
     together: each image is forwarded separately, on one thread. (Other batch sizes select other kernels, whose sums
     differ in the last bits.) This is not slower: the maps of one image stay in the cache, and each core has an image.
     on_bad: called with the row and the reason of an image that cannot be read, whose descriptor is zero.
-    Raises PipelineError: an unreadable image without `on_bad`, a descriptor that is zero or not finite. Raises
-    ValueError for images with sizes where settings.max_side_px is 0, or the reverse.
+    Raises PipelineError: an unreadable image without `on_bad`, a descriptor that is zero or not finite.
     """
-    if (images.sizes is None) == (settings.max_side_px > 0):
-        raise ValueError("sizes belong to settings.max_side_px: give both or neither")
-    if not len(images):
-        return np.zeros((0, _count_dims(network, settings, device)), np.float32)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    embed = partial(_embed_batch, network, settings=settings, device=device)
-    batches = load_batches(images.paths, _plan_batches(images, settings), None, workers, images.boxes, on_bad)
-    read: list[Integers] = []
-    raw: list[Floats] = []
-    with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
-        for batch in batches:
-            if len(batch.rows):
-                parts = [embed(batch.images)] if pool is None else list(pool.map(embed, batch.images.split(1)))
-                raw.append(torch.cat(parts).cpu().numpy())
-                read.append(batch.rows.numpy())
-    if not read:
-        return np.zeros((len(images), _count_dims(network, settings, device)), np.float32)
-    rows = np.concatenate(read)
-    descriptors = np.zeros((len(images), raw[0].shape[1]), np.float32)
-    descriptors[rows] = _normalise(np.concatenate(raw), [images.paths[row] for row in rows.tolist()])
-    return descriptors
+    with Describer(network, images, settings, device, workers) as describer:
+        return describer.describe(np.arange(len(images)), on_bad)
 
 
 def write_descriptors(
@@ -124,23 +149,23 @@ def write_descriptors(
 
     The descriptor of an image that cannot be read is zero; rejected.csv lists these images.
     """
-    images = InputImages.from_split(split, settings)
+    with Describer(network, InputImages.from_split(split, settings), settings, device, task.workers) as describer:
 
-    def make(rows: Integers, on_bad: OnBad) -> Arrays:
-        part = images[rows]
-        return {"descriptors": extract_descriptors(network, part, settings, device, task.workers, on_bad)}
+        def make(rows: Integers, on_bad: OnBad) -> Arrays:
+            return {"descriptors": describer.describe(rows, by_position(rows, on_bad))}
 
-    write_image_shards(task, split, settings.shard_rows, make)
+        write_image_shards(task, split, settings.shard_rows, make)
 
 
-def fit_longest_sides(split: Split, max_side_px: int) -> list[Size]:
-    """The (width, height) of the box of each image at scale 1, rounded to multiples of 32.
+def fit_longest_sides(split: Split, max_side_px: int) -> Integers:
+    """(N, 2) width and height of the box of each image at scale 1, rounded to multiples of 32.
 
     The whole image is shrunk until its longer side is max_side_px; smaller images keep their size. Boxes are resized by
     the same factor as their whole image (as in the released extraction of DELG).
     """
     factors = np.minimum(1.0, max_side_px / split.longer_sides)
-    return [nearest_strides(size, factor) for size, factor in zip(split.box_sizes, factors, strict=True)]
+    strides = np.maximum(np.round(split.box_sizes * factors[:, None] / STRIDE), 1)
+    return strides.astype(np.int64) * STRIDE
 
 
 def nearest_strides(size: tuple[float, float], factor: float) -> Size:
@@ -155,10 +180,13 @@ def scaled_size(size: Size, scale: float) -> Size:
     return width, height
 
 
-def _plan_batches(images: InputImages, settings: ExtractSettings) -> list[PlannedBatch]:
+def _plan_batches(images: InputImages, rows: Integers, settings: ExtractSettings) -> list[PlannedBatch]:
     if images.sizes is not None:
-        return group_by_size(images.sizes, settings.batch_size)
-    return plan_evaluation(np.asarray(images.aspect_ratios), template_sizes(settings.template), settings.batch_size)
+        plan = group_by_size(images.sizes[rows], settings.batch_size)
+    else:
+        sizes = template_sizes(settings.template)
+        plan = plan_evaluation(np.asarray(images.aspect_ratios)[rows], sizes, settings.batch_size)
+    return [planned._replace(rows=rows[planned.rows]) for planned in plan]
 
 
 def _embed_images(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -29,17 +29,17 @@ from pipeline.features.image_shards import write_image_shards
 from pipeline.features.local_store import NO_FEATURES, LocalFeatures, pack
 from pipeline.features.pyramid_cells import (
     EVERYTHING,
-    ImageRegion,
+    ImageRegions,
     Kept,
     fit_size,
-    list_regions,
     locate_cells,
     select_cells,
     whole_cells,
 )
 from pipeline.features.store import Arrays
-from pipeline.images.batches import LoadedBatch, OnBad, group_by_size, load_batches
+from pipeline.images.batches import BatchLoader, LoadedBatch, OnBad, by_position, group_by_size
 from pipeline.images.decode import Size
+from pipeline.images.device_copies import copy_ahead
 from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split
 from pipeline.network.backbone import ShallowBackbone
@@ -91,7 +91,7 @@ def write_threshold(task: TaskContext, extractor: LocalExtractor, split: Split, 
     drawn = np.random.default_rng(seed).permutation(len(split))[: extractor.settings.calibration_photographs]
     sample = split.take(np.sort(drawn))
     rejections = Rejections(sample, task.folder)
-    value = calibrate_attention(extractor, list_regions(sample), task.workers, rejections.add)
+    value = calibrate_attention(extractor, ImageRegions.from_split(sample), task.workers, rejections.add)
     read = len(sample) - len(rejections.reasons)
     write_json(task.folder / THRESHOLD, {"min_attention": value, "photographs": read})
     rejections.write(task)
@@ -109,25 +109,41 @@ def write_local_features(
 
     Nor have images that cannot be read; rejected.csv lists them. Resumes after the last finished shard.
     """
-    regions, settings = list_regions(split), extractor.settings
+    settings = extractor.settings
+    with RegionImages(ImageRegions.from_split(split), settings, task.workers) as images:
 
-    def make(rows: Integers, on_bad: OnBad) -> Arrays:
-        """The packed features of some rows; those that are not wanted have none."""
-        positions = np.flatnonzero(wanted[rows])
+        def make(rows: Integers, on_bad: OnBad) -> Arrays:
+            """The packed features of some rows; those that are not wanted have none."""
+            found = _extract_rows(extractor, images, rows[wanted[rows]], min_attention, by_position(rows, on_bad))
+            return pack([found.get(row, NO_FEATURES) for row in rows.tolist()], settings.storage)
 
-        def on_bad_chosen(position: int, reason: str) -> None:
-            on_bad(int(positions[position]), reason)
+        write_image_shards(task, split, settings.shard_rows, make, ragged=True, wanted=wanted)
 
-        chosen = [regions[row] for row in rows[positions]]
-        found = iter(extract_local(extractor, chosen, min_attention, task.workers, on_bad_chosen))
-        return pack([next(found) if wanted[row] else NO_FEATURES for row in rows], settings.storage)
 
-    write_image_shards(task, split, settings.shard_rows, make, ragged=True, wanted=wanted)
+class RegionImages:
+    """The images of some regions, loaded in batches of one size; the loading processes live until it is closed."""
+
+    def __init__(self, regions: ImageRegions, settings: LocalSettings, workers: int = 0):
+        self.regions, self._settings = regions, settings
+        self._loader = BatchLoader(regions.paths, None, workers, regions.boxes)
+
+    def __enter__(self) -> RegionImages:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loader.close()
+
+    def load(self, rows: Integers, on_bad: OnBad | None) -> Iterator[LoadedBatch]:
+        """The batches of these images (n,), ascending, without those that cannot be read."""
+        sizes = [fit_size(self.regions[row], self._settings.max_side_px) for row in rows.tolist()]
+        plan = group_by_size(np.array(sizes, np.int64).reshape(-1, 2), self._settings.batch_size)
+        planned = (batch._replace(rows=rows[batch.rows]) for batch in plan)
+        return (batch for batch in self._loader.load(planned, on_bad) if len(batch.rows))
 
 
 def extract_local(
     extractor: LocalExtractor,
-    regions: Sequence[ImageRegion],
+    regions: ImageRegions,
     min_attention: float,
     workers: int = 0,
     on_bad: OnBad | None = None,
@@ -140,16 +156,13 @@ def extract_local(
     on_bad: called with the position and the reason of an image that cannot be read, which has no features.
     Raises PipelineError: an unreadable image without `on_bad`, attention or codes that are not finite.
     """
-    features = [NO_FEATURES] * len(regions)
-    for row, found in _extract(
-        extractor, Kept(min_attention, extractor.settings.max_features), regions, workers, on_bad
-    ):
-        features[row] = found
-    return features
+    with RegionImages(regions, extractor.settings, workers) as images:
+        found = _extract_rows(extractor, images, np.arange(len(regions)), min_attention, on_bad)
+    return [found.get(row, NO_FEATURES) for row in range(len(regions))]
 
 
 def calibrate_attention(
-    extractor: LocalExtractor, regions: Sequence[ImageRegion], workers: int = 0, on_bad: OnBad | None = None
+    extractor: LocalExtractor, regions: ImageRegions, workers: int = 0, on_bad: OnBad | None = None
 ) -> float:
     """The `attention_quantile` of the attention of all cells of these images; 0 without images.
 
@@ -157,22 +170,27 @@ def calibrate_attention(
     that it was calibrated with. on_bad: as for `extract_local`.
     """
     unsuppressed = extractor.settings.model_copy(update={"suppression_cells": 0})
-    cells = _extract(replace(extractor, settings=unsuppressed), EVERYTHING, regions, workers, on_bad)
-    attention = [found.attention for _, found in cells]
+    extractor = replace(extractor, settings=unsuppressed)
+    with RegionImages(regions, unsuppressed, workers) as images:
+        cells = _extract(extractor, EVERYTHING, images, np.arange(len(regions)), on_bad)
+        attention = [found.attention for _, found in cells]
     return float(np.quantile(np.concatenate(attention), unsuppressed.attention_quantile)) if attention else 0.0
 
 
+def _extract_rows(
+    extractor: LocalExtractor, images: RegionImages, rows: Integers, min_attention: float, on_bad: OnBad | None
+) -> dict[int, LocalFeatures]:
+    """The features of each of these images that can be read, by row."""
+    return dict(_extract(extractor, Kept(min_attention, extractor.settings.max_features), images, rows, on_bad))
+
+
 def _extract(
-    extractor: LocalExtractor, kept: Kept, regions: Sequence[ImageRegion], workers: int, on_bad: OnBad | None
+    extractor: LocalExtractor, kept: Kept, images: RegionImages, rows: Integers, on_bad: OnBad | None
 ) -> Iterator[tuple[int, LocalFeatures]]:
-    """(row, the cells that are kept) of every region: on a CPU one image per thread, elsewhere in batches."""
-    settings, device = extractor.settings, extractor.device
+    """(row, the cells that are kept) of every image: on a CPU one image per thread, elsewhere in batches."""
+    device, regions = extractor.device, images.regions
     extractor.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    has_boxes = any(region.box for region in regions)
-    boxes = [region.box or (0.0, 0.0, *region.size) for region in regions] if has_boxes else None
-    plan = group_by_size([fit_size(region, settings.max_side_px) for region in regions], settings.batch_size)
-    loaded = load_batches([region.path for region in regions], plan, workers=workers, boxes=boxes, on_bad=on_bad)
-    batches = (batch for batch in loaded if len(batch.rows))
+    batches = copy_ahead(images.load(rows, on_bad), device)
     with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
         if pool is None:
             for batch in batches:
@@ -180,8 +198,8 @@ def _extract(
             return
         waiting: deque[Future] = deque()
         for batch in batches:
-            for images, rows in zip(batch.images.split(1), batch.rows.split(1), strict=True):
-                waiting.append(pool.submit(_extract_batch, extractor, LoadedBatch(images, rows), kept, regions))
+            for one, row in zip(batch.images.split(1), batch.rows.split(1), strict=True):
+                waiting.append(pool.submit(_extract_batch, extractor, LoadedBatch(one, row), kept, regions))
             while len(waiting) > 2 * available_cores():
                 yield from waiting.popleft().result()
         while waiting:
@@ -189,7 +207,7 @@ def _extract(
 
 
 def _extract_batch(
-    extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: Sequence[ImageRegion]
+    extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: ImageRegions
 ) -> list[tuple[int, LocalFeatures]]:
     """(row, its cells) of each image of a batch; a batch that does not fit into the GPU memory is halved."""
     try:
@@ -208,7 +226,7 @@ def _extract_batch(
 
 @torch.inference_mode()
 def _extract_images(
-    extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: Sequence[ImageRegion]
+    extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: ImageRegions
 ) -> list[tuple[int, LocalFeatures]]:
     """(row, its cells) of each image of a batch. Only what is kept leaves the device."""
     rows, asked = batch.rows.tolist(), [regions[row] for row in batch.rows.tolist()]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from pipeline.arrays import Floats
+from pipeline.arrays import Doubles, Floats, Integers
 from pipeline.competition.dataset import Box
 from pipeline.images.decode import Size
 from pipeline.images.split import Split
@@ -37,10 +38,26 @@ class Kept(NamedTuple):
 EVERYTHING = Kept(-math.inf, 1 << 40)
 
 
-def list_regions(split: Split) -> list[ImageRegion]:
-    """The regions of the images of a split."""
-    boxes: Sequence[Box | None] = split.boxes or [None] * len(split)
-    return [ImageRegion(*values) for values in zip(split.paths, split.sizes, boxes, strict=True)]
+@dataclass(frozen=True)
+class ImageRegions:
+    """The regions of N images: paths, sizes (N, 2), and boxes (N, 4) or None, where all images are used whole."""
+
+    paths: Sequence[Path]
+    sizes: Integers
+    boxes: Doubles | None = None
+
+    @classmethod
+    def from_split(cls, split: Split) -> ImageRegions:
+        """The regions of the images of a split."""
+        return cls(split.paths, split.sizes, split.boxes)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> ImageRegion:
+        width, height = self.sizes[row].tolist()
+        box = None if self.boxes is None else tuple(self.boxes[row].tolist())
+        return ImageRegion(self.paths[row], (width, height), box)
 
 
 def fit_size(region: ImageRegion, max_side_px: int) -> Size:

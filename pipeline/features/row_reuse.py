@@ -19,11 +19,11 @@ from pipeline.arrays import NONE, Integers, Mask
 from pipeline.competition.listing import UNREADABLE
 from pipeline.features.store import COUNTS, OFFSETS, Arrays
 from pipeline.images.rejection import read_rejected
-from pipeline.images.split import Split
-from pipeline.images.split_table import BOX_COLUMNS
+from pipeline.images.split import BOX_COLUMNS, Split
 
 ROW_KEYS = "row_keys.npy"
 KEY_BYTES = 16
+ROWS_AT_A_TIME = 65_536  # whose values are Python objects: those of millions would take gigabytes
 MakeRows = Callable[[Integers], Arrays]
 
 
@@ -31,13 +31,18 @@ def key_rows(split: Split, wanted: Mask | None = None) -> NDArray[np.uint8]:
     """Digests (N, 16) uint8 of what each row depends on: id, content, size and box of the image, and wanted (N,)."""
     if split.digests is None:
         raise ValueError("rows have keys only by the digests of their photographs")
-    columns = [split.table[name].tolist() for name in ("id", "width", "height", *BOX_COLUMNS)]
-    asked = [True] * len(split) if wanted is None else wanted.tolist()
-    keys = (
-        hashlib.blake2b(repr(values).encode(), digest_size=KEY_BYTES).digest()
-        for values in zip(split.digests, asked, *columns, strict=True)
-    )
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+    asked = np.ones(len(split), np.bool_) if wanted is None else wanted
+    keys = np.empty((len(split), KEY_BYTES), np.uint8)
+    for start in range(0, len(split), ROWS_AT_A_TIME):
+        part = slice(start, start + ROWS_AT_A_TIME)
+        table = split.table.iloc[part]
+        columns = [table[name].tolist() for name in ("id", "width", "height", *BOX_COLUMNS)]
+        digests = b"".join(
+            hashlib.blake2b(repr(values).encode(), digest_size=KEY_BYTES).digest()
+            for values in zip(split.digests[part], asked[part].tolist(), *columns, strict=True)
+        )
+        keys[part] = np.frombuffer(digests, np.uint8).reshape(-1, KEY_BYTES)
+    return keys
 
 
 class PublishedRows:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from pipeline.competition.dataset import Box
+from pipeline.arrays import Doubles, Integers
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.decode import Size, UndecodableImage, crop_photograph, decode_photograph, resize_photograph
@@ -159,11 +159,14 @@ def plan_evaluation(aspect_ratios: np.ndarray, sizes: Sequence[Size], batch_size
     return batches
 
 
-def group_by_size(sizes: Sequence[Size], batch_size: int) -> list[PlannedBatch]:
-    """Batches of all images, those of one (width, height) together, in the order in which sizes first occur."""
+def group_by_size(sizes: Integers, batch_size: int) -> list[PlannedBatch]:
+    """Batches of all images, those of one size together, in the order in which sizes first occur.
+
+    sizes: (N, 2) width and height.
+    """
     rows_of: dict[Size, list[int]] = {}
-    for row, size in enumerate(sizes):
-        rows_of.setdefault(size, []).append(row)
+    for row, (width, height) in enumerate(sizes.tolist()):
+        rows_of.setdefault((width, height), []).append(row)
     return [
         PlannedBatch(np.array(rows[start : start + batch_size]), size)
         for size, rows in rows_of.items()
@@ -171,41 +174,94 @@ def group_by_size(sizes: Sequence[Size], batch_size: int) -> list[PlannedBatch]:
     ]
 
 
+def by_position(rows: Integers, on_bad: OnBad) -> OnBad:
+    """`on_bad` told of the position in `rows`, ascending, in place of the row."""
+    return lambda row, reason: on_bad(int(np.searchsorted(rows, row)), reason)
+
+
 def load_batches(
     paths: Sequence[Path],
     plan: Iterable[PlannedBatch],
     augmenter: Augmenter | None = None,
     workers: int = 0,
-    boxes: Sequence[Box] | None = None,
+    boxes: Doubles | None = None,
     on_bad: OnBad | None = None,
 ) -> Iterator[LoadedBatch]:
-    """The planned batches, loaded, in the order of the plan, whatever the number of loading processes.
+    """The batches of one plan, as a `BatchLoader` loads them whose processes end with the plan."""
+    with BatchLoader(paths, augmenter, workers, boxes) as loader:
+        yield from loader.load(plan, on_bad)
 
-    boxes: the region of each image to load, in its pixels; None = whole images. Each batch is loaded by one process,
-    without collation, and the plan travels with the request, so that one set of processes serves all epochs.
-    on_bad: called with the row and the reason of each image that cannot be decoded; its batch lacks the image and may
-    be empty. Without it such an image raises PipelineError (exit code 3) that names the file. Raises
-    PipelineError that says why a loading process ended.
+
+class BatchLoader:
+    """Processes that load batches of a set of images, one plan after another, until the loader is closed.
+
+    They start with the first plan and wait between plans. workers: how many; 0 = the calling thread loads. boxes:
+    (N, 4), the region of each image to load, in its pixels; None = whole images.
     """
-    loader = DataLoader(
-        _Photographs(paths, augmenter, boxes),
-        sampler=plan,  # any iterable; torch reads it a few batches ahead
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=_one_thread,
-        pin_memory=torch.cuda.is_available(),  # without it a copy to a GPU waits for the GPU
-        generator=torch.Generator(),  # otherwise making a loader would advance the global generator
-    )
-    with explaining_shortages(LOADERS):
-        for batch in loader:
-            if isinstance(batch, PipelineError):  # a shortage in a loading process
-                raise batch
-            for row, reason in batch.bad:
-                if on_bad is None:
-                    raise PipelineError(f"a photograph cannot be read: {reason}", paths[row], "restore the file", 3)
-                on_bad(row, reason)
-            yield batch
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        augmenter: Augmenter | None = None,
+        workers: int = 0,
+        boxes: Doubles | None = None,
+    ):
+        self._paths, self._plan = paths, _Plan()
+        self._loader: DataLoader | None = DataLoader(
+            _Photographs(paths, augmenter, boxes),
+            sampler=self._plan,  # any iterable; torch reads it a few batches ahead
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_one_thread,
+            pin_memory=torch.cuda.is_available(),  # without it a copy to a GPU waits for the GPU
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # otherwise making a loader would advance the global generator
+        )
+        self._batches: Iterator[LoadedBatch | PipelineError] | None = None
+
+    def __enter__(self) -> BatchLoader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes. A batch that was loaded stays valid."""
+        self._loader = self._batches = None  # the last references: no frame of an error may hold another
+
+    def load(self, plan: Iterable[PlannedBatch], on_bad: OnBad | None = None) -> Iterator[LoadedBatch]:
+        """The planned batches, loaded, in the order of the plan, whatever the number of processes.
+
+        Each batch is loaded by one process, without collation, and the plan travels with the request. A plan that is
+        not read to its end is dropped by the next one.
+        on_bad: called with the row and the reason of each image that cannot be decoded; its batch lacks the image and
+        may be empty. Without it such an image raises PipelineError (exit code 3) that names the file. Raises
+        PipelineError that says why a process ended.
+        """
+        if self._loader is None:
+            raise ValueError("this loader is closed")
+        self._plan.batches = plan
+        with explaining_shortages(LOADERS):
+            self._batches = iter(self._loader)
+            while self._batches is not None and (batch := next(self._batches, None)) is not None:
+                if isinstance(batch, PipelineError):  # a shortage in a loading process
+                    raise batch
+                for row, reason in batch.bad:
+                    if on_bad is None:
+                        what = f"a photograph cannot be read: {reason}"
+                        raise PipelineError(what, self._paths[row], "restore the file", 3)
+                    on_bad(row, reason)
+                yield batch
+
+
+class _Plan:
+    """What is loaded next. A loader is made once, and asks for it at the beginning of every pass."""
+
+    batches: Iterable[PlannedBatch] = ()
+
+    def __iter__(self) -> Iterator[PlannedBatch]:
+        return iter(self.batches)
 
 
 @dataclass(frozen=True)
@@ -214,7 +270,7 @@ class _Photographs(Dataset):
 
     paths: Sequence[Path]
     augmenter: Augmenter | None
-    boxes: Sequence[Box] | None = None
+    boxes: Doubles | None = None
 
     def __getitem__(self, planned: PlannedBatch) -> LoadedBatch | PipelineError:
         images, rows, bad = [], [], []
@@ -234,7 +290,7 @@ class _Photographs(Dataset):
         if self.boxes is None:
             image = decode_photograph(path, wanted=planned.size)
         else:
-            image = crop_photograph(decode_photograph(path), self.boxes[row])
+            image = crop_photograph(decode_photograph(path), tuple(self.boxes[row].tolist()))
         image = resize_photograph(image, planned.size)
         if self.augmenter is None or planned.epoch is None:
             return image

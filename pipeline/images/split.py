@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.arrays import Doubles
-from pipeline.competition.dataset import Box
-from pipeline.images.decode import Size
-from pipeline.images.inspection import Tolerance
-from pipeline.images.split_table import list_boxes
+from pipeline.arrays import Doubles, Integers
+from pipeline.images.photograph_paths import PhotographPaths
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.images.inspection import Tolerance
+
+BOX_COLUMNS = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ class Split:
         return Split(self.table.iloc[rows], self.root, self.tolerance, digests)
 
     @property
-    def paths(self) -> list[Path]:
+    def paths(self) -> PhotographPaths:
         """The file of each image."""
-        return [self.root / path for path in self.table["path"]]
+        return PhotographPaths.from_names(self.root, self.table["path"])
 
     @property
-    def sizes(self) -> list[Size]:
-        """(width, height) of each whole image as displayed, in pixels."""
-        return list(zip(self.table["width"].tolist(), self.table["height"].tolist(), strict=True))
+    def sizes(self) -> Integers:
+        """(N, 2) width and height of each whole image as displayed, in pixels."""
+        return self.table[["width", "height"]].to_numpy(np.int64)
 
     @property
     def longer_sides(self) -> NDArray[Any]:
@@ -56,15 +59,16 @@ class Split:
         return self.table[["width", "height"]].max(axis=1).to_numpy()
 
     @property
-    def boxes(self) -> list[Box] | None:
-        """The box of each image, in pixels; None where every box is the whole image."""
-        return list_boxes(self.table)
+    def boxes(self) -> Doubles | None:
+        """(N, 4) left, top, right and bottom of each box, in pixels; None where every box is the whole image."""
+        boxes = self.table[list(BOX_COLUMNS)].to_numpy(np.float64)
+        is_part = (boxes[:, :2] > 0).any(axis=1) | (boxes[:, 2:] < self.sizes).any(axis=1)
+        return boxes if is_part.any() else None
 
     @property
-    def box_sizes(self) -> list[tuple[float, float]]:
-        """(width, height) of each box, in pixels."""
-        width, height = (self.table[end] - self.table[start] for start, end in (("left", "right"), ("top", "bottom")))
-        return list(zip(width.tolist(), height.tolist(), strict=True))
+    def box_sizes(self) -> Doubles:
+        """(N, 2) width and height of each box, in pixels."""
+        return (self.table[["right", "bottom"]].to_numpy() - self.table[["left", "top"]].to_numpy()).astype(np.float64)
 
     @property
     def aspect_ratios(self) -> Doubles:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.arrays import Doubles, Integers
-from pipeline.competition.dataset import Box, SplitListing
+from pipeline.competition.dataset import SplitListing
 from pipeline.errors import PipelineError
+from pipeline.images.split import BOX_COLUMNS
 
-BOX_COLUMNS = ("left", "top", "right", "bottom")
 REJECTED_COUNT = "rejected"  # the attribute of a table of accepted images that tells how many were not
 
 
@@ -45,15 +45,6 @@ def divide_split(
 def count_rejected(table: pd.DataFrame) -> int:
     """How many files of the split were rejected when this table of its accepted images was made."""
     return int(table.attrs.get(REJECTED_COUNT, 0))
-
-
-def list_boxes(split: pd.DataFrame) -> list[Box] | None:
-    """The region to use of each photograph in a split's table; None when every photograph is used whole."""
-    left, top, right, bottom = (split[column].to_numpy() for column in BOX_COLUMNS)
-    width, height = split["width"].to_numpy(), split["height"].to_numpy()
-    if not ((left > 0) | (top > 0) | (right < width) | (bottom < height)).any():
-        return None
-    return list(zip(left.tolist(), top.tolist(), right.tolist(), bottom.tolist(), strict=True))
 
 
 def _clip_boxes(split: SplitListing, sizes: Integers, root: Path) -> Doubles:

@@ -19,7 +19,7 @@ from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.features.global_descriptors import InputImages, extract_descriptors
 from pipeline.features.local_features import LocalExtractor, LocalNetwork, extract_local, read_threshold
 from pipeline.features.local_store import LocalFeatures, as_stored
-from pipeline.features.pyramid_cells import list_regions
+from pipeline.features.pyramid_cells import ImageRegions
 from pipeline.features.whitened import load_whitening
 from pipeline.images.inspection import Limits, inspect_photograph
 from pipeline.images.split import Split
@@ -116,7 +116,7 @@ class Describer:
         """The local features of photographs, as a store gives them back; empty where the run compares nothing."""
         if self._extractor is None:
             return []
-        regions, workers = list_regions(photographs), self._count_workers(photographs)
+        regions, workers = ImageRegions.from_split(photographs), self._count_workers(photographs)
         found = extract_local(self._extractor, regions, self._min_attention, workers)
         return [as_stored(features, self._config.local.storage) for features in found]
 

@@ -193,7 +193,7 @@ def test_the_loader_hands_on_unreadable_images_as_values(split, workers):
 
 
 def test_an_image_replaced_by_one_smaller_than_its_box_is_a_value_too(split):
-    boxes, told = [(90.0, 80.0, 110.0, 90.0)] * 12, []
+    boxes, told = np.array([(90.0, 80.0, 110.0, 90.0)] * 12), []
     split.paths[5].write_bytes(files.encode(size=(48, 40)))
     plan = [PlannedBatch(np.array([4, 5]), (32, 32))]
     (batch,) = load_batches(split.paths, plan, boxes=boxes, on_bad=lambda *one: told.append(one))
