@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.competition.scoring import Scored
+from pipeline.report.charts import Chart, Titles, draw_dots
 from pipeline.report.measures import Measured
 
 RECOGNITION_TITLES = {"gap": "GAP", "gap_landmarks_only": "GAP, landmarks only", "top1": "top-1 accuracy"}
@@ -20,7 +22,17 @@ BENCHMARK_TEXT = (
     "photographs of a report are ranked in one setup."
 )
 UNLISTED_TEXT = " The lists are shorter than the index: up to {most} positives are in none, and count as not found."
-TIME_TEXT = "How long each stage took when it last ran."
+TIME_TEXT = "How long each stage took when it last ran, and how much disk it takes."
+CHANGED_TEXT = (
+    "What this run sets otherwise than the defaults, by the time this page was made; paths and devices left out."
+)
+COST = Titles(
+    "Recipes",
+    "mAP@100 beside the seconds that the ranking itself took for all queries; votes and inliers that it uses were "
+    "computed by the stages before.",
+    "seconds",
+    "mAP@100",
+)
 
 
 class Table(NamedTuple):
@@ -121,10 +133,30 @@ def tabulate_recognition(scores: Mapping[str, Any]) -> Table:
     return Table("Recognition", RECOGNITION_TEXT, ("recognition", "value", "public", "private"), rows)
 
 
-def tabulate_seconds(seconds: Mapping[str, float]) -> Table:
-    """The seconds of each stage, and their sum."""
-    rows = [[stage, f"{value:.1f}"] for stage, value in seconds.items()]
-    return Table("Time", TIME_TEXT, ("stage", "seconds"), [*rows, ["total", f"{sum(seconds.values()):.1f}"]])
+def tabulate_stages(seconds: Mapping[str, float], sizes: Mapping[str, int]) -> Table:
+    """The seconds and megabytes of each stage, and their sums. sizes: in bytes."""
+    rows = [[stage, f"{value:.1f}", _megabytes(sizes.get(stage, 0))] for stage, value in seconds.items()]
+    total = ["total", f"{sum(seconds.values()):.1f}", _megabytes(sum(sizes.get(stage, 0) for stage in seconds))]
+    return Table("Time and size", TIME_TEXT, ("stage", "seconds", "MB"), [*rows, total])
+
+
+def tabulate_changed(changed: Mapping[str, tuple[Any, Any]]) -> Table | None:
+    """Settings that are not the defaults: name -> (value, default); None where all are."""
+    rows = [[name, *map(_as_json, values)] for name, values in changed.items()]
+    return Table("Settings", CHANGED_TEXT, ("setting", "value", "default"), rows, words=True) if rows else None
+
+
+def draw_costs(measured: Measured) -> Chart | None:
+    """mAP@100 of every ranking over its seconds; None where nothing is scored."""
+    points: dict[str, tuple[float, float]] = {}
+    for steps in measured.values():
+        names, seconds = [], 0.0
+        for scores in steps:
+            names.append(scores["step"])
+            seconds += scores["seconds"]
+            if "map_at_100" in scores:
+                points.setdefault(" + ".join(names), (seconds, scores["map_at_100"]))
+    return draw_dots(COST, points)
 
 
 def format_scores(metrics: Mapping[str, Any]) -> str:
@@ -157,6 +189,14 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["-" * width for width in widths], *rows]
     form = "  ".join(f"{{:{'>' if position else '<'}{width}}}" for position, width in enumerate(widths))
     return "\n".join(form.format(*line).rstrip() for line in lines)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f}"
+
+
+def _as_json(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _list_halves(scores: Mapping[str, Any], titles: Mapping[str, str], form: str) -> list[list[str]]:
