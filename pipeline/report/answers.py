@@ -1,4 +1,4 @@
-"""The gallery of a run without a ground truth: what each test image was taken for, and what every step found for it."""
+"""The galleries of a run without ground truth: what test images were taken for, and what every step found for them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.arrays import Floats, Labels, Rows
+from pipeline.arrays import NONE, Floats, Labels, Rows
 from pipeline.images.split import Split
-from pipeline.report.gallery import ShownQuery, Strip, id_of, show_lists, show_query_image
+from pipeline.report.gallery import (
+    QUERIES,
+    RANKS,
+    SEED,
+    Explain,
+    Gallery,
+    ShownQuery,
+    Strip,
+    id_of,
+    show_lists,
+    show_query_image,
+)
 from pipeline.report.measures import RankedStep
 
 SHOWN_ANSWERS, SHOWN_UNKNOWN = 8, 2  # test images with a landmark, and without one
@@ -51,24 +62,48 @@ class Answers:
         return LABELLED_TEXT if self.similarities is None else FOUND_TEXT
 
 
-def show_answers(answers: Answers, test: Split, index: Split) -> list[ShownQuery]:
+def show_answers(answers: Answers, test: Split, index: Split, explain: Explain, count: int = QUERIES) -> list[Gallery]:
     """Test images, each with its landmark and confidence, or its similarity, and the first images of every step.
 
-    They are those of `pick_answers`; where nothing is labelled, those of `pick_found`.
+    First those of `pick_answers`, or where nothing is labelled those of `pick_found`; then `count` whose lists the
+    recipe changed the most, and as many drawn at random.
     """
-    shown, near = [], answers.similarities
-    first = answers.steps[0].rows[:, 0]
+    near, first = answers.similarities, answers.steps[0].rows[:, 0]
     chosen = (
         pick_answers(answers.labels, answers.scores) if near is None else pick_found(near, first, answers.in_itself)
     )
-    for query in chosen:
-        label, score = int(answers.labels[query]), float(answers.scores[query])
-        note = f"{name_landmark(label, answers.names)}, confidence {score:.2f}" if label >= 0 else "no landmark found"
-        note = note if near is None else f"cosine {near[query]:.2f} to the nearest"
-        lists = show_lists(query, answers.steps, index, relevant=None)
-        strips = [Strip(step.name, "", cells) for step, cells in zip(answers.steps, lists, strict=True)]
-        shown.append(ShownQuery(id_of(test, query), show_query_image(test, query), note, strips))
-    return shown
+    kinds = {answers.heading: chosen, "The recipe changed these the most": pick_changed(answers.steps, count)}
+    kinds["Drawn at random"] = np.random.default_rng(SEED).permutation(len(first))[: 2 * count].tolist()
+    shown: set[int] = set()
+    galleries = []
+    for heading, queries in kinds.items():
+        left = [query for query in queries if query not in shown]
+        left = left if heading == answers.heading else left[:count]
+        shown |= set(left)
+        galleries += [Gallery(heading, [_show(query, answers, test, index, explain) for query in left])] * bool(left)
+    return galleries
+
+
+def pick_changed(steps: Sequence[RankedStep], count: int) -> list[int]:
+    """The queries of whose first RANKS images at the end the most were not in the list of the first step."""
+    last = steps[-1].rows[:, :RANKS]
+    new = np.zeros(len(last), np.int64)
+    for rank in range(last.shape[1]):
+        new += (last[:, rank] != NONE) & ~(steps[0].rows == last[:, rank, None]).any(axis=1)
+    order = np.argsort(-new, kind="stable")
+    return order[new[order] > 0][: 2 * count].tolist()
+
+
+def _show(query: int, answers: Answers, test: Split, index: Split, explain: Explain) -> ShownQuery:
+    label, score = int(answers.labels[query]), float(answers.scores[query])
+    name = name_landmark(label, answers.names) if label >= 0 else ""
+    note = f"{name}, confidence {score:.2f}" if name else "no landmark found"
+    if answers.similarities is not None:
+        note = f"cosine {answers.similarities[query]:.2f} to the nearest"
+    lists = show_lists(query, answers.steps, index, relevant=None)
+    strips = [Strip(step.name, "", cells) for step, cells in zip(answers.steps, lists, strict=True)]
+    shown_as, source = id_of(test, query), show_query_image(test, query)
+    return ShownQuery(shown_as, source, note, strips, query, f"{shown_as} {name}", explain(query))
 
 
 def pick_answers(labels: Labels, scores: Floats, count: int = SHOWN_ANSWERS, unknown: int = SHOWN_UNKNOWN) -> list[int]:

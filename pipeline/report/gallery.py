@@ -1,34 +1,38 @@
-"""The report's gallery: a few queries, each with the images that every step of the recipe ranked first."""
+"""The report's galleries: a few queries, each with the images that every step of the recipe ranked first, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.arrays import NONE
 from pipeline.images.split import Split
 from pipeline.report.inline_images import make_thumbnail
+from pipeline.report.matches import Figure
 from pipeline.report.measures import JudgedRanking, JudgedStep, RankedStep
 
 HEIGHT_PX, QUERY_HEIGHT_PX = 104, 166
 RANKS = 9  # images of each list that are shown
-GAINS, LOSSES = 6, 2  # queries that are shown
+QUERIES = 4  # of each kind that are shown
+SEED = 0  # of the queries that are drawn at random: the same in every report of a run
 
 
 @dataclass(frozen=True)
 class Cell:
     """A small image in a green frame (good), a red one, or a grey one where nobody knows (None). source: a data URI.
 
-    new: whether it is marked as new.
+    new: whether it is marked as new. caption: what is written below it.
     """
 
     name: str
     source: str
     good: bool | None
     new: bool = False
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,42 +45,89 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Why:
+    """What explains the answer to a query: sentences, the train images that voted, and pairs with drawn inliers."""
+
+    sentences: Sequence[str] = ()
+    votes: Sequence[Cell] = ()
+    figures: Sequence[Figure] = ()
+
+
+@dataclass(frozen=True)
 class ShownQuery:
-    """A query image, a note on it, and a strip for each step."""
+    """A query image, a note on it, and a strip for each step.
+
+    row: of test, by which the page links to it; NONE = nothing links to it. find: the words by which it is found.
+    """
 
     name: str
     source: str
     note: str
     strips: Sequence[Strip]
+    row: int = NONE
+    find: str = ""
+    why: Why | None = None
 
 
-def show_queries(ranking: JudgedRanking, test: Split, index: Split) -> list[ShownQuery]:
-    """The queries of `pick_queries`, at most one of each landmark."""
+@dataclass(frozen=True)
+class Gallery:
+    """Queries of one kind under a heading."""
+
+    heading: str
+    queries: Sequence[ShownQuery]
+
+
+class Picked(NamedTuple):
+    """The queries of one kind, by test row."""
+
+    kind: str
+    queries: list[int]
+
+
+Explain = Callable[[int], Why]
+
+
+def pick_queries(steps: Sequence[JudgedStep], landmarks: Sequence[Hashable], count: int = QUERIES) -> list[Picked]:
+    """The `count` queries that gained and lost the most from the first step to the last, the worst, best, random ones.
+
+    landmarks: one hashable value per query; each kind has at most one query of a landmark, and no query is in two
+    kinds. Queries that were not scored (NaN) are left out; ties go to the smaller row. Kinds without one are left out.
+    """
+    last = steps[-1].precisions
+    change = last - steps[0].precisions
+    scored = np.flatnonzero(np.isfinite(change))
+    best, rising = (scored[np.argsort(-values[scored], kind="stable")] for values in (last, change))
+    worst, falling = (scored[np.argsort(values[scored], kind="stable")] for values in (last, change))
+    kinds = {
+        "Queries that gained the most": rising[change[rising] > 0],
+        "Queries that lost the most": falling[change[falling] < 0],
+        "The worst queries": worst[last[worst] < 1],
+        "The best queries": best[last[best] > 0],
+        "Queries drawn at random": np.random.default_rng(SEED).permutation(scored),
+    }
+    picked: list[Picked] = []
+    shown: set[int] = set()
+    for kind, order in kinds.items():
+        left = [query for query in order.tolist() if query not in shown]
+        chosen = _take_one_per_group(left, landmarks, count)
+        shown |= set(chosen)
+        picked += [Picked(kind, chosen)] if chosen else []
+    return picked
+
+
+def show_galleries(
+    ranking: JudgedRanking, test: Split, index: Split, explain: Explain, count: int = QUERIES
+) -> list[Gallery]:
+    """The queries of `pick_queries`, at most one of each landmark in a gallery."""
     # Queries with the same relevant images show the same landmark.
     landmarks = [ranking.relevant(query).tobytes() for query in range(len(test))]
-    return [show_query(query, ranking, test, index) for query in pick_queries(ranking.steps, landmarks)]
+    return [
+        Gallery(kind, [show_query(query, ranking, test, index, explain) for query in queries])
+        for kind, queries in pick_queries(ranking.steps, landmarks, count)
+    ]
 
 
-def pick_queries(
-    steps: Sequence[JudgedStep], groups: Sequence[object], gains: int = GAINS, losses: int = LOSSES
-) -> list[int]:
-    """The queries that gained the most from the first step to the last, then those that lost the most.
-
-    Where none gained or lost, those with the lowest precision: a gallery is never empty for that reason.
-    groups: one hashable value per query; at most one query of a group is picked. Queries that were not scored (NaN)
-    are left out; ties go to the smaller row.
-    """
-    change = steps[-1].precisions - steps[0].precisions
-    scored = np.flatnonzero(np.isfinite(change))
-    best = scored[np.argsort(-change[scored], kind="stable")]
-    worst = best[::-1]
-    gained, lost = best[change[best] > 0].tolist(), worst[change[worst] < 0].tolist()
-    changed = _take_one_per_group(gained, groups, gains) + _take_one_per_group(lost, groups, losses)
-    lowest = scored[np.argsort(steps[-1].precisions[scored], kind="stable")].tolist()
-    return changed or _take_one_per_group(lowest, groups, gains)
-
-
-def show_query(query: int, ranking: JudgedRanking, test: Split, index: Split) -> ShownQuery:
+def show_query(query: int, ranking: JudgedRanking, test: Split, index: Split, explain: Explain) -> ShownQuery:
     """A query with the first images of every step; new are images that the first step does not list at all."""
     relevant = set(ranking.relevant(query).tolist())
     strips = [
@@ -84,7 +135,10 @@ def show_query(query: int, ranking: JudgedRanking, test: Split, index: Split) ->
         for step, cells in zip(ranking.steps, show_lists(query, ranking.steps, index, relevant), strict=True)
     ]
     note = f"{len(relevant)} photograph{'' if len(relevant) == 1 else 's'} to find"
-    return ShownQuery(id_of(test, query), show_query_image(test, query), note, strips)
+    name = id_of(test, query)
+    why = explain(query)
+    find = " ".join([name, *(cell.caption for cell in why.votes)])
+    return ShownQuery(name, show_query_image(test, query), note, strips, query, find, why)
 
 
 def show_lists(
@@ -108,9 +162,9 @@ def show_query_image(test: Split, query: int) -> str:
     return make_thumbnail(path_of(test, query), QUERY_HEIGHT_PX)
 
 
-def show_image(split: Split, row: int, good: bool | None, new: bool = False) -> Cell:
+def show_image(split: Split, row: int, good: bool | None, caption: str = "") -> Cell:
     """A small image in its frame."""
-    return Cell(id_of(split, row), make_thumbnail(path_of(split, row), HEIGHT_PX), good, new)
+    return Cell(id_of(split, row), make_thumbnail(path_of(split, row), HEIGHT_PX), good, caption=caption)
 
 
 def id_of(split: Split, row: int) -> str:
@@ -123,9 +177,9 @@ def path_of(split: Split, row: int) -> Path:
     return split.root / str(split.table["path"].iloc[row])
 
 
-def _take_one_per_group(queries: Sequence[int], groups: Sequence[object], count: int) -> list[int]:
+def _take_one_per_group(queries: Sequence[int], groups: Sequence[Hashable], count: int) -> list[int]:
     """The first query of each of the first `count` groups."""
-    first: dict[object, int] = {}
+    first: dict[Hashable, int] = {}
     for query in queries:
         first.setdefault(groups[query], query)
     return list(first.values())[:count]

@@ -17,7 +17,7 @@ from pipeline.matching.verification import MatchOptions, verify_pair
 from pipeline.report.answers import name_landmark
 from pipeline.report.gallery import Strip, id_of, path_of, show_image
 from pipeline.report.inline_images import read_or_grey
-from pipeline.report.matches import Figure, MatchedImages, show_matches
+from pipeline.report.matches import HEIGHT_PX, Figure, MatchedImages, show_matches
 from pipeline.settings import VerifySettings
 
 SHOWN_PAIRS = 4
@@ -45,21 +45,26 @@ def show_pairs(verified: VerifiedPairs, test: Split, index: Split, truth: Truth 
     """
     pairs = verified.pairs if truth is None else _keep_relevant(verified.pairs, truth)
     pairs = pairs[pairs["inliers"] >= verified.min_inliers]
-    options, longer_sides = MatchOptions.from_settings(verified.settings), index.longer_sides
-    figures = []
-    for query, row in pick_pairs(pairs, SHOWN_PAIRS):
-        first, second = verified.queries[query], verified.base[row]
-        threshold_px = verified.settings.inlier_threshold * float(longer_sides[row])
-        matches, transform = verify_pair(first, second, threshold_px, options)
-        matched = MatchedImages(
-            read_or_grey(path_of(test, query), _size_around(first)),
-            read_or_grey(path_of(index, row), _size_around(second)),
-            first.points[matches[:, 0]],
-            second.points[matches[:, 1]],
-            transform.inliers,
-        )
-        figures.append(show_matches(matched, f"{id_of(test, query)} and {id_of(index, row)}"))
-    return figures
+    return [draw_pair(verified, test, index, pair) for pair in pick_pairs(pairs, SHOWN_PAIRS)]
+
+
+def draw_pair(
+    verified: VerifiedPairs, test: Split, index: Split, pair: tuple[int, int], height_px: int = HEIGHT_PX
+) -> Figure:
+    """A pair of (test row, index row) with its matches, as stage 08 found them."""
+    query, row = pair
+    first, second = verified.queries[query], verified.base[row]
+    longer_side = int(index.table[["width", "height"]].iloc[row].max())
+    threshold_px = verified.settings.inlier_threshold * float(longer_side)
+    matches, transform = verify_pair(first, second, threshold_px, MatchOptions.from_settings(verified.settings))
+    matched = MatchedImages(
+        read_or_grey(path_of(test, query), _size_around(first)),
+        read_or_grey(path_of(index, row), _size_around(second)),
+        first.points[matches[:, 0]],
+        second.points[matches[:, 1]],
+        transform.inliers,
+    )
+    return show_matches(matched, f"{id_of(test, query)} and {id_of(index, row)}", height_px)
 
 
 def pick_pairs(pairs: pd.DataFrame, count: int) -> list[tuple[int, int]]:
