@@ -66,6 +66,11 @@ class Manifest:
     packages: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def bytes(self) -> int:
+        """The size of all files together."""
+        return sum(entry["bytes"] for entry in self.files.values())
+
     def digest(self, name: str = "") -> str | None:
         """The sha256 of the file `name`, or of all files together; None where there is no such file."""
         if name:

@@ -24,6 +24,7 @@ from pipeline.settings import (
     ModelSettings,
     Name,
     RecognitionSettings,
+    ReportSettings,
     RuntimeSettings,
     SearchSettings,
     Settings,
@@ -52,6 +53,7 @@ class Config(Settings):
     recognition: RecognitionSettings = RecognitionSettings()
     rerank: RerankSettings = RerankSettings()
     submit: SubmitSettings = SubmitSettings()
+    report: ReportSettings = ReportSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import layout
 from pipeline.artifacts import (
     CacheKey,
+    Manifest,
     Trust,
     build,
     differs_only_in,
@@ -143,16 +144,17 @@ class Pipeline:
             workers=min(available_cores(), MOST_WORKERS) if workers < 0 else workers,
             stop_asked=stop_asked,
             facts=facts,
-            seconds=self._seconds(),
+            seconds=self._measure(lambda manifest: round(manifest.seconds, 3)),
+            bytes=self._measure(lambda manifest: manifest.bytes),
         )
 
-    def _seconds(self) -> dict[str, float]:
-        """How long the artifacts of each stage took together, where there are any."""
-        seconds = {}
+    def _measure(self, amount: Callable[[Manifest], Any]) -> dict[str, Any]:
+        """The sum of an amount over the artifacts of each stage, where there are any."""
+        sums = {}
         for stage in self.stages:
             manifests = [read_manifest(self.locate(task.artifact)) for task in self.tasks[stage.name]]
-            seconds[stage.name] = round(sum(manifest.seconds for manifest in manifests if manifest), 1)
-        return seconds
+            sums[stage.name] = round(sum(amount(manifest) for manifest in manifests if manifest), 1)
+        return sums
 
     def _expect_seconds_after(self, task: Task) -> float | None:
         """What the artifacts that are to be made after this one took the last time; None if one was never made."""

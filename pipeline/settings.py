@@ -399,6 +399,13 @@ class SubmitSettings(Settings):
     gzip: bool = False  # whether the files are compressed
 
 
+class ReportSettings(Settings):
+    """The size of the report."""
+
+    queries: Annotated[int, Field(ge=0, le=100)] = 4  # of each kind with photographs: about 0.2 MB each
+    listed: Count = 100_000  # test images that its search knows: about 0.1 MB per 1,000; queries.csv has all
+
+
 class RuntimeSettings(Settings):
     """How the work is done. On a CPU no answer depends on it; a GPU changes the last bits of descriptors."""
 

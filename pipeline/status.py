@@ -32,9 +32,15 @@ def list_status(pipeline: Pipeline, stages: Sequence[Stage], forced: Sequence[in
     for stage in stages:
         for artifact, reasons in pipeline.explain(stage).items():
             manifest = read_manifest(pipeline.locate(artifact))
-            size = sum(entry["bytes"] for entry in manifest.files.values()) if manifest else None
             forced_too = reasons or (["forced"] if stage.number in forced else [])
-            found.append(ArtifactStatus(artifact, forced_too, manifest.seconds if manifest else None, size))
+            found.append(
+                ArtifactStatus(
+                    artifact,
+                    forced_too,
+                    manifest.seconds if manifest else None,
+                    manifest.bytes if manifest else None,
+                )
+            )
     return found
 
 

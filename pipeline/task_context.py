@@ -20,7 +20,7 @@ class TaskContext:
 
     folder: what is written there is published when the task succeeds. inputs: the path of every declared input.
     workers: how many processes to work with. stop_asked: whether the user has asked to stop. facts: numbers for the
-    manifest. seconds: how long the artifacts of each stage took; no input, since only a table of times reads it.
+    manifest. seconds, bytes: of the artifacts of each stage; no inputs, since only tables of times and sizes read them.
     previous: the published artifact, where nothing but its rows may have changed; None = take nothing over.
     label: of the stage, for the console. seconds_after: what the run is to take after this task; None = unknown.
     """
@@ -31,6 +31,7 @@ class TaskContext:
     stop_asked: Callable[[], bool] = lambda: False
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
     previous: Path | None = None
     label: str = ""
     seconds_after: float | None = None

@@ -12,8 +12,8 @@ from pipeline.competition.evaluation import Part
 from pipeline.competition.junk import Judgements
 from pipeline.competition.metrics import Truth
 from pipeline.images.split import Split
-from pipeline.report.answers import Answers, pick_answers, show_answers
-from pipeline.report.gallery import pick_queries, show_queries, show_query
+from pipeline.report.answers import Answers, pick_answers, pick_changed, show_answers
+from pipeline.report.gallery import Why, pick_queries, show_galleries, show_query
 from pipeline.report.measures import (
     JudgedRanking,
     JudgedStep,
@@ -38,16 +38,30 @@ def step(name, precisions, rows=None):
 # ---- Queries -------------------------------------------------------------------------------------------------------
 
 
-def test_the_queries_that_gained_most_come_first_one_per_landmark_then_those_that_lost():
+def test_each_kind_of_query_has_one_per_landmark_and_no_query_is_in_two():
     steps = [step("knn", [0.5, 0.1, 0.2, 0.9, NAN, 0.3, 0.4]), step("sort", [0.6, 0.9, 0.9, 0.2, NAN, 0.3, 0.3])]
-    assert pick_queries(steps, ["a", "b", "b", "c", "d", "e", "f"]) == [1, 0, 3, 6]
-    assert pick_queries(steps, list("abcdefg"), gains=1, losses=1) == [1, 3]
+    picked = dict(pick_queries(steps, ["a", "b", "b", "c", "d", "e", "f"], count=2))
+    assert picked["Queries that gained the most"] == [1, 0]
+    assert picked["Queries that lost the most"] == [3, 6]
+    assert picked["The worst queries"] == [5, 2]
+    assert "The best queries" not in picked and "Queries drawn at random" not in picked  # all are shown
+    assert dict(pick_queries(steps, list("abcdefg"), count=1))["The best queries"] == [2]
 
 
-def test_where_no_step_changed_a_query_those_with_the_lowest_precision_are_shown():
+def test_queries_that_no_step_changed_are_shown_as_the_worst_and_the_best():
     unchanged = step("knn", [0.5, NAN, 0.2, 0.9, 0.2])
-    assert pick_queries([unchanged, unchanged], list("abcdc"), gains=2) == [2, 0]
+    picked = dict(pick_queries([unchanged, unchanged], list("abcdc"), count=1))
+    assert list(picked.values())[:2] == [[2], [3]] and picked["Queries drawn at random"][0] in (0, 4)
     assert pick_queries([step("knn", [NAN])] * 2, ["a"]) == []
+
+
+def test_random_queries_are_the_same_in_every_report():
+    steps = [step("knn", np.linspace(0, 1, 50).tolist())] * 2
+    assert pick_queries(steps, range(50)) == pick_queries(steps, range(50))
+
+
+def without_reason(_query):
+    return Why()
 
 
 @pytest.fixture
@@ -61,7 +75,7 @@ def split(tmp_path):
 
 def test_a_query_shows_what_is_right_what_is_wrong_and_what_is_new(split):
     steps = [step("knn", [0.5], [[0, NONE]]), step("insert", [1.0], [[0, 1]])]
-    shown = show_query(0, JudgedRanking(steps, Truth.from_lists([[1, 2]])), split, split)
+    shown = show_query(0, JudgedRanking(steps, Truth.from_lists([[1, 2]])), split, split, without_reason)
     assert (shown.name, shown.note) == ("a", "2 photographs to find")
     assert [(strip.title, strip.note) for strip in shown.strips] == [("knn", "AP 0.50"), ("insert", "AP 1.00")]
     cells = [[(cell.name, cell.good, cell.new) for cell in strip.cells] for strip in shown.strips]
@@ -70,7 +84,8 @@ def test_a_query_shows_what_is_right_what_is_wrong_and_what_is_new(split):
 
 def test_an_image_that_is_missing_becomes_a_grey_tile(split):
     truth = Truth.from_lists([[], [], [2]])
-    shown = show_query(2, JudgedRanking([step("knn", [NAN, NAN, 0.0], [[0], [0], [2]])], truth), split, split)
+    judged = JudgedRanking([step("knn", [NAN, NAN, 0.0], [[0], [0], [2]])], truth)
+    shown = show_query(2, judged, split, split, without_reason)
     for source in (shown.source, shown.strips[0].cells[0].source):
         assert source.startswith("data:image/jpeg;base64,")
 
@@ -78,7 +93,8 @@ def test_an_image_that_is_missing_becomes_a_grey_tile(split):
 def test_at_most_one_query_per_landmark_is_shown(split):
     steps = [step("knn", [0.1, 0.2, 0.3]), step("sort", [0.9, 0.9, 0.9])]
     judged = JudgedRanking(steps, Truth.from_lists([[0, 1], [0, 1], [2]]))
-    assert [query.name for query in show_queries(judged, split, split)] == ["a", "c"]
+    galleries = show_galleries(judged, split, split, without_reason, count=3)
+    assert [query.name for query in galleries[0].queries] == ["a", "c"]
 
 
 # ---- Answers -------------------------------------------------------------------------------------------------------
@@ -95,7 +111,9 @@ def test_answers_are_picked_from_the_surest_to_the_least_one_per_landmark_then_s
 def test_without_a_solution_a_query_shows_its_landmark_by_name_and_what_each_step_found(split):
     steps = [ranked("knn", [[0, NONE], [0, 1]], 0.0), ranked("insert", [[0, 1], [1, 0]], 0.0)]
     answers = Answers(steps, np.array([4, 6]), np.array([0.25, 0.5], np.float32), {4: "<Mill>"})
-    second, first = show_answers(answers, split.take(np.arange(2)), split)
+    galleries = show_answers(answers, split.take(np.arange(2)), split, without_reason)
+    assert [gallery.heading for gallery in galleries] == [answers.heading]  # no query is shown twice
+    second, first = galleries[0].queries
     assert (first.name, first.note) == ("a", "<Mill>, confidence 0.25")
     assert (second.name, second.note) == ("<b>", "landmark 6, confidence 0.50")
     cells = [[(cell.name, cell.good, cell.new) for cell in strip.cells] for strip in first.strips]
@@ -103,7 +121,12 @@ def test_without_a_solution_a_query_shows_its_landmark_by_name_and_what_each_ste
     metrics = {"retrieval": measure_retrieval({"recipe": steps}, {}), "seconds": {}}
     page = render_report(Run("mine", split.take(np.arange(2)), split, split, answers=answers), metrics)
     assert "&lt;Mill&gt;, confidence 0.25" in page and 'class="unknown new"' in page
-    assert "What the test photographs were taken for" in page and "Queries at each step" not in page
+    assert "What the test photographs were taken for" in page and "The worst queries" not in page
+
+
+def test_the_lists_with_the_most_new_images_changed_the_most():
+    steps = [ranked("knn", [[0, 1], [0, 1], [0, NONE]], 0.0), ranked("insert", [[0, 2], [1, 0], [3, 2]], 0.0)]
+    assert pick_changed(steps, 5) == [2, 0]
 
 
 # ---- Measures ------------------------------------------------------------------------------------------------------
@@ -218,15 +241,16 @@ def test_the_console_shows_the_tables_of_all_scores():
 def test_tables_are_aligned_for_a_console_and_escaped_for_a_page():
     columns, rows = ["a", "n"], [["x<y", "1"], ["z", "22"]]
     assert format_table(columns, rows) == "a     n\n---  --\nx<y   1\nz    22"
-    page = render_template("report.html", **EMPTY, times=Table("<h>", "a & b", columns, rows))
+    work = [Table("<h>", "a & b", columns, rows)]
+    page = render_template("report.html", **EMPTY, sections=NOTHING | {"min_inliers": None, "work": work})
     assert "<td>x&lt;y</td><td>1</td>" in page and "<h2>&lt;h&gt;</h2>" in page and "<p>a &amp; b</p>" in page
 
 
 # ---- The page ------------------------------------------------------------------------------------------------------
 
-EMPTY = {"title": "t", "summary": "", "left_out": None, "landmarks": None, "min_inliers": None} | dict.fromkeys(
-    ("scores", "queries", "answers", "pairs", "dropped"), ()
-)
+NOTHING = dict.fromkeys(("confidence", "mistakes", "landmarks", "pairs", "dropped", "training"), ())
+EMPTY = dict.fromkeys(("title", "summary", "about_answers"), "") | {"scores": (), "galleries": ()}
+EMPTY |= {"costs": None, "gains": None, "reasons": None, "found": {"rows": ()}}
 
 
 @pytest.mark.parametrize("parts", [PARTS, {}])
@@ -235,8 +259,8 @@ def test_a_page_contains_all_it_shows_with_and_without_a_solution(split, parts):
     judged = judge_by_solution(RANKINGS["recipe"], parts["all"]) if parts else None
     page = render_report(Run("<mine>", split.take(np.arange(1)), split.take(np.arange(2)), split, judged), metrics)
     assert page.startswith("<!doctype html>") and "http" not in page and "src=" not in page.replace('src="data:', "")
-    assert "<h1>Cairn: &lt;mine&gt;</h1>" in page and "1 test and 2 index photographs" in page
-    assert ("Queries at each step" in page) == bool(parts)
+    assert "<h1>Cairn: &lt;mine&gt;</h1>" in page and "1 test and 2 index photographs. " in page
+    assert ("Queries that gained the most" in page) == bool(parts)
     assert (">knn + sort<" in page) == bool(parts)
     assert ">0.500<" in page and ">total<" in page and ">2.0<" in page
 
@@ -248,7 +272,7 @@ def test_frames_and_names_of_a_query_are_on_the_page(split):
     )
     page = render_report(Run("mine", split.take(np.arange(1)), split, split, judged), {"seconds": {}})
     assert page.count('class="bad"') == 3 and page.count('class="good new"') == 1
-    assert 'title="&lt;b&gt;"' in page and "<b>knn<small>AP 0.00</small></b>" in page
+    assert 'title="&lt;b&gt;" alt="&lt;b&gt;, right"' in page and "<b>knn<small>AP 0.00</small></b>" in page
     assert "a: 1 photograph to find" in page
 
 

@@ -1,8 +1,7 @@
-"""Readers of what stage 12 scores and shows, and the references that its task declares for them."""
+"""Readers of what stage 12 scores, and the references that its task declares for them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,56 +10,18 @@ from pipeline.artifacts import read_manifest
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.task_context import TaskContext
-from pipeline.tasks.cleaning import choose_source
-from pipeline.tasks.inputs import open_split, read_images, read_landmark_names
+from pipeline.tasks.inputs import read_images
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pipeline.competition.evaluation import Part
-    from pipeline.images.split import Split
-    from pipeline.report.answers import Answers
-    from pipeline.report.left_out import LeftOut
-    from pipeline.report.local_report import VerifiedPairs
     from pipeline.report.measures import JudgedRanking, RankedStep
-    from pipeline.report.run_report import Run
 
 
-def evaluation_references(config: Config) -> list[str]:
-    """What stage 12 reads. The submissions are among it so that the report is never older than they are."""
-    references = [layout.CLEAN_LIST, *(layout.images(split) for split in ("test", "index", "train"))]
-    references += [layout.REJECTED, *map(layout.left_out, _list_decoding(config))]
+def score_references(config: Config) -> list[str]:
+    """What scores are made of. The submissions are among it so that the report is never older than they are."""
+    references = [layout.CLEAN_LIST, *(layout.images(split) for split in ("test", "index", "train")), layout.REJECTED]
     references += [layout.ranking(recipe) for recipe in config.rerank.recipes]
-    references += [layout.JUDGEMENTS] if config.data.is_benchmark else [layout.RECOGNITION, layout.SUBMIT]
-    references += [layout.LANDMARK_NAMES]
-    if "index" in config.verified_splits:
-        references += [layout.local_features(config.local_model, split) for split in ("test", "index")]
-        references += [layout.verified_pairs("index")]
-    return references
-
-
-def _list_decoding(config: Config) -> dict[str, str]:
-    """The artifacts that photographs are decoded for after stage 01, and of which split each is."""
-    trained = [name for name, model in config.models.items() if model.is_trained_here]
-    works = {layout.base_network(name): "train" for name in trained}
-    if choose_source(config) == "verify":
-        works |= dict.fromkeys((layout.CLEAN_GLOBAL, layout.CLEAN_LOCAL), "train")
-    works |= {layout.final_network(name): "train" for name in trained}
-    works |= {layout.descriptors(name, split): split for name in config.models for split in config.splits}
-    if config.verified_splits:
-        compared = (*config.verified_splits, "test")
-        works |= {layout.local_features(config.local_model, split): split for split in compared}
-    return works
-
-
-def _read_left_out(task: TaskContext, config: Config, splits: Sequence[Split]) -> LeftOut:
-    """Every image that stage 01 refused or that later work could not read."""
-    from pipeline.report.left_out import LeftOutFile, read_left_out
-
-    files = [LeftOutFile(task.input(layout.REJECTED), layout.PREPARE)]
-    for artifact, split in _list_decoding(config).items():
-        files.append(LeftOutFile(task.input(layout.left_out(artifact)), artifact.partition("/")[0], split))
-    return read_left_out(files, [split.tolerance for split in splits if split.tolerance is not None])
+    return references + ([layout.JUDGEMENTS] if config.data.is_benchmark else [layout.RECOGNITION, layout.SUBMIT])
 
 
 def read_rankings(task: TaskContext, config: Config, setup: str = "") -> dict[str, list[RankedStep]]:
@@ -137,68 +98,3 @@ def list_solutions(config: Config) -> dict[str, Path]:
     """Where the solution of each task of the competition would be."""
     data = config.data
     return {"retrieval": data.root / data.retrieval_solution, "recognition": data.root / data.recognition_solution}
-
-
-def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) -> Run:
-    """What the report shows of the run."""
-    import pandas as pd
-
-    from pipeline.report.run_report import Run
-
-    support = task.input(layout.CLEAN_LIST) / "support.parquet"
-    names = read_landmark_names(task)
-    train, index, test = (open_split(task, config, split) for split in ("train", "index", "test"))
-    return Run(
-        name=config.run,
-        test=test,
-        index=index,
-        train=train,
-        judged=judged if config.data.photographs else None,
-        answers=_read_answers(task, config, names) if judged is None and config.data.photographs else None,
-        verified=_open_verified(task, config) if "index" in config.verified_splits else None,
-        support=pd.read_parquet(support) if support.exists() else None,
-        left_out=_read_left_out(task, config, (train, index, test)),
-        names=names,
-        landmarks=_measure_landmarks(task, config, judged),
-    )
-
-
-def _measure_landmarks(task: TaskContext, config: Config, judged: JudgedRanking | None) -> pd.DataFrame | None:
-    """How each landmark fares; None without a recognition solution."""
-    import pandas as pd
-
-    from pipeline.report.landmark_table import measure_landmarks
-
-    recognition = {} if config.data.is_benchmark else read_solutions(task, config)[1]
-    if not recognition:
-        return None
-    labels = pd.read_parquet(task.input(layout.RECOGNITION))["labels"].to_numpy()
-    return measure_landmarks(recognition["all"], labels, judged.steps[-1].precisions if judged else None)
-
-
-def _read_answers(task: TaskContext, config: Config, names: dict[int, str]) -> Answers:
-    """What the report shows where no solution judges."""
-    import numpy as np
-    import pandas as pd
-
-    from pipeline.report.answers import Answers
-
-    answers = pd.read_parquet(task.input(layout.RECOGNITION))
-    steps, similarities = read_rankings(task, config)["recipe"], None
-    if not len(read_images(task, "train")):
-        first_step = task.input(layout.ranking("recipe")) / f"0_{config.rerank.recipe[0]}.scores.npy"
-        similarities = np.load(first_step)[:, 0]
-    labels, scores = (answers[column].to_numpy() for column in ("labels", "scores"))
-    return Answers(steps, labels, scores, names, similarities, config.data.is_searched_in_itself)
-
-
-def _open_verified(task: TaskContext, config: Config) -> VerifiedPairs:
-    import pandas as pd
-
-    from pipeline.features.local_store import LocalStore
-    from pipeline.report.local_report import VerifiedPairs
-
-    queries, base = (layout.local_features(config.local_model, split) for split in ("test", "index"))
-    pairs = pd.read_parquet(task.input(layout.verified_pairs("index")))
-    stores = LocalStore(task.input(queries)), LocalStore(task.input(base))
-    return VerifiedPairs(pairs, *stores, config.verify, config.min_inliers)
