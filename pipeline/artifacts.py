@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.memory import forget_peak, read_peak
 from pipeline.shortages import explaining_shortages
 from pipeline.task_context import PARTIAL, SCRATCH
 
@@ -57,12 +58,13 @@ class CacheKey:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of manifest.json. files: name -> {bytes, sha256, mtime_ns}."""
+    """The content of manifest.json. files: name -> {bytes, sha256, mtime_ns}. peak_bytes: of memory; 0 = unknown."""
 
     key: dict[str, Any]
     files: dict[str, dict[str, Any]]
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    peak_bytes: int = 0
     packages: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -205,6 +207,7 @@ def build(folder: Path, key: CacheKey, trust: Trust = Trust()) -> Iterator[tuple
     (partial / SCRATCH).mkdir(exist_ok=True)
     facts: dict[str, Any] = {}
     start = time.monotonic()
+    forget_peak()
     yield partial, facts
     # The scratch folder goes when the manifest is there: a kill while large files are hashed costs no work.
     manifest = Manifest(
@@ -212,6 +215,7 @@ def build(folder: Path, key: CacheKey, trust: Trust = Trust()) -> Iterator[tuple
         files=_describe_files(partial),
         facts=facts,
         seconds=round(time.monotonic() - start, 3),
+        peak_bytes=read_peak(),
         packages=_package_versions(),
     )
     write_json(partial / MANIFEST, asdict(manifest))

@@ -14,12 +14,16 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class ArtifactStatus:
-    """An artifact: why it is stale (nothing: fresh), and the seconds and bytes of what is there; None = nothing."""
+    """An artifact: why it is stale (nothing: fresh), and what making it took; None = there is nothing.
+
+    bytes: of its files. peak_bytes: of memory, without loader processes; 0 = an earlier version did not measure it.
+    """
 
     name: str
     reasons: list[str]
     seconds: float | None
     bytes: int | None
+    peak_bytes: int | None = None
 
     @property
     def is_fresh(self) -> bool:
@@ -33,29 +37,24 @@ def list_status(pipeline: Pipeline, stages: Sequence[Stage], forced: Sequence[in
         for artifact, reasons in pipeline.explain(stage).items():
             manifest = read_manifest(pipeline.locate(artifact))
             forced_too = reasons or (["forced"] if stage.number in forced else [])
-            found.append(
-                ArtifactStatus(
-                    artifact,
-                    forced_too,
-                    manifest.seconds if manifest else None,
-                    manifest.bytes if manifest else None,
-                )
-            )
+            measured = (manifest.seconds, manifest.bytes, manifest.peak_bytes) if manifest else (None, None, None)
+            found.append(ArtifactStatus(artifact, forced_too, *measured))
     return found
 
 
 def format_status(artifacts: Sequence[ArtifactStatus]) -> str:
-    """One line an artifact: fresh or stale, seconds, megabytes, reasons."""
+    """A table with a line an artifact: seconds, megabytes of disk and of memory, fresh or stale and why."""
     width = max((len(one.name) for one in artifacts), default=0)
-    lines = []
+    lines = [f"{'artifact':{width}}  {'seconds':>9}  {'disk MB':>9}  {'memory MB':>9}  state"] if artifacts else []
     for one in artifacts:
+        cells = (_cell(one.seconds, 1.0), _cell(one.bytes, MEGABYTE), _cell(one.peak_bytes or None, MEGABYTE))
         state = "fresh" if one.is_fresh else f"stale: {'; '.join(one.reasons)}"
-        lines.append(f"{one.name:{width}}  {_cell(one.seconds, 1.0)} s  {_cell(one.bytes, MEGABYTE)} MB  {state}")
+        lines.append("  ".join([f"{one.name:{width}}", *cells, state]))
     return "\n".join(lines)
 
 
 def format_plan(artifacts: Sequence[ArtifactStatus]) -> str:
-    """What a run would make, and about how long and how much disk that takes by the last time."""
+    """What a run would make, and about how long and how much disk and memory that takes by the last time."""
     stale = [one for one in artifacts if not one.is_fresh]
     if not stale:
         return "everything is fresh: nothing would run"
@@ -63,12 +62,21 @@ def format_plan(artifacts: Sequence[ArtifactStatus]) -> str:
     seconds, size = sum(one.seconds or 0.0 for one in known), sum(one.bytes or 0 for one in known)
     lines = [format_status(stale), f"{len(stale)} of {len(artifacts)} artifacts would be made"]
     if known:
-        lines.append(
-            f"the last time, {len(known)} of them took {format_about(seconds)} and {size / MEGABYTE:,.0f} MB of disk"
-        )
+        peak = max(one.peak_bytes or 0 for one in known)
+        memory = f", and at most {peak / MEGABYTE:,.0f} MB of memory beside loader processes" if peak else ""
+        took = f"{format_about(seconds)}, {size / MEGABYTE:,.0f} MB of disk{memory}"
+        lines.append(f"the last time, {len(known)} of them took {took}")
     if len(known) < len(stale):
-        lines.append(f"{len(stale) - len(known)} were never made here: nothing tells how long they take")
+        unknown = len(stale) - len(known)
+        lines.append(f"{unknown} were never made here: nothing tells how long they take; --rehearse tries the settings")
     return "\n".join(lines)
+
+
+def describe_rehearsal(artifacts: Sequence[ArtifactStatus]) -> str:
+    """That every stage went through, and the artifact that took the most memory."""
+    most = max(artifacts, key=lambda one: one.peak_bytes or 0)
+    took = f": at most {(most.peak_bytes or 0) / MEGABYTE:,.0f} MB of memory, by {most.name}" if most.peak_bytes else ""
+    return f"the settings went through {len(artifacts)} artifacts on a few photographs{took}; scores mean nothing here"
 
 
 def _cell(value: float | None, unit: float) -> str:
