@@ -64,10 +64,11 @@ def make_run(count: int, folder: Path) -> tuple[Run, dict]:
     names = {number: f"A landmark of number {number}" for number in range(LANDMARKS)}
     votes = answer.labels, rng.integers(0, LANDMARKS, count)
     reading = Reading(*votes, *near, train.table["landmark"].to_numpy(), names, right)
-    known = {"names": names, "reading": reading, "votes": 3, "queries": tabulate_queries(test, judged, answer, right)}
     run = Run(
-        "many", test, index, train, judged, recognition=judge_answers(*answer, Part(np.arange(count), right)), **known
-    )
+        "many", test, index, train, judged,
+        names=names, reading=reading, votes=3, queries=tabulate_queries(test, judged, answer, right),
+        recognition=judge_answers(*answer, Part(np.arange(count), right)),
+    )  # fmt: skip
     return run, {"retrieval": measure_retrieval({"recipe": steps}, {"all": part}), "seconds": {}}
 
 

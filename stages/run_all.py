@@ -11,9 +11,10 @@ from pipeline.artifacts import Trust
 from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded
 from pipeline.errors import PipelineError
+from pipeline.rehearsal import prepare_rehearsal
 from pipeline.run_settings import record_settings
 from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
-from pipeline.status import format_plan, format_status, list_status
+from pipeline.status import describe_rehearsal, format_plan, format_status, list_status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would run, and about how long by the last time; run nothing"
     )
+    parser.add_argument(
+        "--rehearse", action="store_true", help="run these settings on a few photographs, in a folder of its own"
+    )
     given = parser.parse_intermixed_args(arguments)
     return run_guarded(lambda: work(given))
 
@@ -39,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def work(given: argparse.Namespace) -> None:
     """Do what the command line asks."""
     config = load_config(given.config, given.settings)
+    config = prepare_rehearsal(config) if given.rehearse else config
     stages, trust = load_stages(), Trust(given.verify, given.trust_code)
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
     if given.status or given.dry_run:
@@ -53,7 +58,9 @@ def work(given: argparse.Namespace) -> None:
         for stage in chosen:
             pipeline.run_stage(stage, force=stage.number in given.force)
         log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)
-    for line in list_results(config):
+    if given.rehearse:
+        print(describe_rehearsal(list_status(pipeline, chosen)), file=sys.stderr)
+    for line in list_results(config)[: 1 if given.rehearse else None]:  # the report; nothing is handed in
         print(line, file=sys.stderr)
 
 

@@ -18,6 +18,7 @@ ROOMS = [
 ]  # each may use those before it
 ON_TOP = {
     "config",
+    "rehearsal",
     "run_folder",
     "run_settings",
     "runner",

@@ -53,9 +53,6 @@ def read_solutions(task: TaskContext, config: Config) -> tuple[dict[str, Part], 
     unreadable = pd.read_csv(task.input(layout.REJECTED), dtype=str, keep_default_na=False)
     rejected = unreadable.loc[unreadable["split"] == "test", "id"].tolist()
     files = list_solutions(config)
-    for name, path in files.items():
-        if not path.is_file():
-            log.info("nothing to score %s by: %s does not exist", name, path)
     retrieval = read_retrieval_parts(files["retrieval"], test, rejected, index)
     return retrieval, read_recognition_parts(files["recognition"], test, rejected)
 
@@ -73,6 +70,9 @@ def score_answers(task: TaskContext, config: Config) -> tuple[dict[str, Any], Ju
     from pipeline.competition.evaluation import score_recognition
     from pipeline.report.measures import judge_by_solution, measure_retrieval
 
+    for name, path in list_solutions(config).items():
+        if not path.is_file():
+            log.info("nothing to score %s by: %s does not exist", name, path)
     retrieval, recognition = read_solutions(task, config)
     rankings, answers = read_rankings(task, config), pd.read_parquet(task.input(layout.RECOGNITION))
     scores = {
