@@ -190,10 +190,10 @@ def _plan_batches(images: InputImages, rows: Integers, settings: ExtractSettings
 
 
 def _embed_images(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:
-    """(B, 3, H, W) uint8  ->  (B, D) float32: the outputs of the network, averaged over the scales."""
+    """(B, 3, H, W) uint8 on the device  ->  (B, D) float32: the outputs of the network, averaged over the scales."""
     height, width = images.shape[-2:]
     with torch.inference_mode(), mixed_precision(device, settings.precision):
-        pixels = images.to(device, non_blocking=True).float()
+        pixels = images.float()
         # A floor of 128 px would enlarge small crops relative to their whole images.
         scaled = nearest_strides if settings.max_side_px else scaled_size
         outputs = [network(_rescale(pixels, scaled((width, height), scale))) for scale in settings.scales]

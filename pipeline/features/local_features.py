@@ -265,11 +265,10 @@ class _Level(NamedTuple):
     descriptors: Tensor
 
 
-def _describe_cells(extractor: LocalExtractor, batch: Tensor) -> list[_Level]:
-    """The cells of a batch (B, 3, H, W) uint8 at every scale, on the device."""
+def _describe_cells(extractor: LocalExtractor, images: Tensor) -> list[_Level]:
+    """The cells of a batch (B, 3, H, W) uint8 at every scale, on the device, where the images are."""
     settings, device, levels = extractor.settings, extractor.device, []
-    images = batch.to(device, non_blocking=True)
-    height, width = batch.shape[-2:]
+    height, width = images.shape[-2:]
     for scale in settings.scales:
         size = whole_cells((width, height), scale)
         with mixed_precision(device, settings.precision):

@@ -91,4 +91,6 @@ def adacos_scale(cosines: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
 
 def _each_row(margin: float | Tensor, cosines: Tensor) -> Tensor:
     """The margin of each row, (B, 1) float64: exact sines, and for B numbers the cost is negligible."""
-    return torch.as_tensor(margin, dtype=torch.float64, device=cosines.device).expand(len(cosines))[:, None]
+    if isinstance(margin, Tensor):
+        return margin.double().expand(len(cosines))[:, None]
+    return cosines.new_full((len(cosines), 1), margin, dtype=torch.float64)  # filled there: a copy would be waited for
