@@ -1,4 +1,4 @@
-"""Every path of a GPU on a pretend device: nothing is left behind on the CPU, and the host waits no oftener than said."""
+"""Every path of a GPU on a pretend device: nothing stays behind on the CPU, and the host waits no oftener than said."""
 
 import cv2
 import numpy as np
