@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import select
 import shlex
 import signal
@@ -25,6 +26,7 @@ from pipeline.errors import PipelineError
 from pipeline.shortages import explain_shortage, is_worker_death
 
 log = logging.getLogger("cairn")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and ends of lines
 
 
 @contextlib.contextmanager
@@ -112,9 +114,9 @@ def logging_to(run_folder: Path) -> Iterator[None]:
     except OSError as error:
         what, hint = f"the output folder cannot be written: {error.strerror}", "set runtime.outputs to another folder"
         raise explain_shortage(error, run_folder) or PipelineError(what, run_folder, hint) from error
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     console = _ConsoleHandler(sys.stderr)
-    console.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    console.setFormatter(_Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     for handler in (file, console):
         log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -185,6 +187,13 @@ class _Console:
             yield
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+class _Printable(logging.Formatter):
+    """Escapes control characters, such as those that a file name may hold: a terminal would obey them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return CONTROL.sub(lambda found: repr(found[0])[1:-1], super().format(record))
 
 
 class _LogFile(logging.FileHandler):

@@ -144,6 +144,14 @@ def test_a_log_on_a_full_disk_costs_lines_and_not_the_run(tmp_path, capsys):
         raise KeyError("the error of the work, not that of the log")
 
 
+def test_a_log_has_no_control_characters(tmp_path, capsys):
+    with logging_to(tmp_path):
+        log.info("refused: %s", "a\x1b[2J\rb\x9b.jpg\tand\na line")
+    for text in ((tmp_path / "log.txt").read_text(), capsys.readouterr().err):
+        assert "refused: a\\x1b[2J\\rb\\x9b.jpg\tand\na line\n" in text
+        assert all(character.isprintable() or character in "\t\n" for character in text)
+
+
 def test_a_small_dev_shm_is_named_instead_of_waiting_for_ever(finished, small_disk):
     world, outputs = finished
     forker, disk = small_disk
