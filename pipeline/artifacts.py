@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,33 @@ def build(folder: Path, key: CacheKey, trust: Trust = Trust()) -> Iterator[tuple
     )
     write_json(partial / MANIFEST, asdict(manifest))
     _publish(partial, folder)
+
+
+def adopt(folder: Path, key: CacheKey, others: Iterable[Path], trust: Trust = Trust()) -> Path | None:
+    """Publish as `folder` the first of `others` that this key gives, by hard links; None where there is no such one.
+
+    Files of published artifacts never change, so both can share them. Call under `hold_lock`.
+    """
+    for other in others:
+        manifest = read_manifest(other)
+        if manifest is None or explain_staleness(other, key, trust):
+            continue
+        _refuse_foreign_folder(folder)
+        partial = _beside(folder, PARTIAL)
+        shutil.rmtree(partial, ignore_errors=True)
+        for name in (*manifest.files, MANIFEST):  # the manifest last: a kill before it leaves nothing to publish
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(other / name, partial / name)
+        _publish(partial, folder)
+        return other
+    return None
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 def recover(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pipeline.artifacts import (
     CacheKey,
     Manifest,
     Trust,
+    adopt,
     build,
     differs_only_in,
     explain_staleness,
@@ -79,11 +80,12 @@ class Stage:
 class Pipeline:
     """All stages of one configuration: which artifacts are fresh or stale and why, and running them.
 
-    trust: what is believed without looking at it.
+    trust: what is believed without looking at it. siblings: folders of other runs, whose artifacts are taken over where
+    they are what this run would make.
     """
 
-    def __init__(self, config: Config, stages: list[Stage], trust: Trust = Trust()):
-        self.config, self.stages, self.trust = config, stages, trust
+    def __init__(self, config: Config, stages: list[Stage], trust: Trust = Trust(), siblings: Sequence[Path] = ()):
+        self.config, self.stages, self.trust, self.siblings = config, stages, trust, siblings
         self.planned: list[Stage] = []  # what this command runs, in order
         self.tasks = {stage.name: stage.tasks(config) for stage in stages}
         self._owner = {task.artifact: (stage, task) for stage in stages for task in self.tasks[stage.name]}
@@ -122,6 +124,10 @@ class Pipeline:
         key = self._cache_key(stage, task)
         if not force and not explain_staleness(folder, key, self.trust) and not task.doubt(folder):
             return log.info("%s is fresh", task.artifact)
+        others = () if force or _is_outside(task.artifact) else (run / task.artifact for run in self.siblings)
+        taken = adopt(folder, key, (other for other in others if not task.doubt(other)), self.trust)
+        if taken:
+            return log.info("%s: taken from %s", task.artifact, taken)
         log.info("%s: %s", task.artifact, "; ".join(reasons[:3]) + (" …" if len(reasons) > 3 else ""))
         start = time.monotonic()
         with build(folder, key, self.trust) as (partial, facts), saving_on_stop(task.saves_on_stop) as stop_asked:

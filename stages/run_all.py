@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline import layout
 from pipeline.artifacts import Trust
@@ -15,6 +17,7 @@ from pipeline.rehearsal import prepare_rehearsal
 from pipeline.run_settings import record_settings
 from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
 from pipeline.status import describe_rehearsal, format_plan, format_status, list_status
+from pipeline.sweep import list_variants
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rehearse", action="store_true", help="run these settings on a few photographs, in a folder of its own"
     )
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2",
+        help="a run for each value, all combinations of several; they share what is the same",
+    )
     given = parser.parse_intermixed_args(arguments)
+    if given.sweep and given.rehearse:
+        parser.error("a sweep is not rehearsed: --rehearse one of its variants")
     return run_guarded(lambda: work(given))
 
 
@@ -44,16 +56,29 @@ def work(given: argparse.Namespace) -> None:
     """Do what the command line asks."""
     config = load_config(given.config, given.settings)
     config = prepare_rehearsal(config) if given.rehearse else config
+    if not given.sweep:
+        return run_one(config, given)
+    variants, folders = list_variants(config.run, given.sweep), [find_folder(config)]
+    for variant in variants:
+        chosen = load_config(given.config, [*given.settings, *variant.settings, f"run={variant.name}"])
+        print(f"{variant.name}: {' '.join(variant.settings)}", file=sys.stderr)
+        run_one(chosen, given, folders)
+        folders.append(find_folder(chosen))
+    runs = " ".join(str(config.runtime.outputs / variant.name) for variant in variants)
+    print(f"side by side:    python -m pipeline.compare {runs}", file=sys.stderr)
+
+
+def run_one(config: Config, given: argparse.Namespace, siblings: Sequence[Path] = ()) -> None:
+    """One run, or its status or plan. siblings: folders of runs whose artifacts it may take over."""
     stages, trust = load_stages(), Trust(given.verify, given.trust_code)
+    pipeline = Pipeline(config, stages, trust, siblings)
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
     if given.status or given.dry_run:
-        artifacts = list_status(Pipeline(config, stages, trust), chosen, given.force)
+        artifacts = list_status(pipeline, chosen, given.force)
         return print(format_plan(artifacts) if given.dry_run else format_status(artifacts))
-    folder = config.runtime.outputs.absolute() / config.run
-    with logging_to(folder):
-        record_settings(config, folder)
+    with logging_to(find_folder(config)):
+        record_settings(config, find_folder(config))
         start = time.monotonic()
-        pipeline = Pipeline(config, stages, trust)
         pipeline.planned = chosen
         for stage in chosen:
             pipeline.run_stage(stage, force=stage.number in given.force)
@@ -62,6 +87,11 @@ def work(given: argparse.Namespace) -> None:
         print(describe_rehearsal(list_status(pipeline, chosen)), file=sys.stderr)
     for line in list_results(config)[: 1 if given.rehearse else None]:  # the report; nothing is handed in
         print(line, file=sys.stderr)
+
+
+def find_folder(config: Config) -> Path:
+    """The folder of a run."""
+    return config.runtime.outputs.absolute() / config.run
 
 
 def list_results(config: Config) -> list[str]:

@@ -439,3 +439,20 @@ def test_one_that_writes_where_another_writes_exits_with_2(smoke, tmp_path):
         process.wait()
     with hold_lock(tmp_path / "smoke" / "01_prepare_data"):
         pass
+
+
+def test_the_variants_of_a_sweep_make_only_what_differs(smoke, tmp_path, capsys):
+    arguments, outputs = smoke
+    (tmp_path / "smoke").symlink_to(outputs)
+    arguments = [*arguments, f"runtime.outputs={tmp_path}"]
+    assert run(*arguments, "--sweep", "rerank.insert.min_confidence=0.2,0.9", "--to", "11") == 0
+    told = capsys.readouterr().err
+    for value in ("0p2", "0p9"):
+        made = tmp_path / f"smoke-min_confidence_{value}"
+        assert (made / "11_write_submissions" / "retrieval.csv").exists()
+        assert f"{made}" in told
+    assert told.count("02_train_base/cnn: taken from") == 2 and "02_train_base/cnn: not built yet" not in told
+    assert told.count("10_rerank_retrieval/recipe: not built yet") == 2
+    assert "python -m pipeline.compare" in told
+    assert run(*arguments, "--sweep", "rerank.insert.min_confidence=0.2,0.9", "--to", "11") == 0
+    assert "taken from" not in capsys.readouterr().err  # all are fresh
