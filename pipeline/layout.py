@@ -9,6 +9,7 @@ from __future__ import annotations
 PREPARE, TRAIN_BASE, CLEAN, TRAIN_FINAL = "01_prepare_data", "02_train_base", "03_clean_train_set", "04_train_final"
 EXTRACT_GLOBAL, BUILD_KNN, EXTRACT_LOCAL = "05_extract_global", "06_build_knn", "07_extract_local"
 VERIFY, PREDICT, RERANK = "08_verify_matches", "09_predict_landmarks", "10_rerank_retrieval"
+TRAINING = (TRAIN_BASE, TRAIN_FINAL)
 SUBMIT, EVALUATE = "11_write_submissions", "12_evaluate"
 
 SETTINGS = "settings.json"  # of the run, as its last command had them

@@ -31,6 +31,7 @@ from pipeline.errors import PipelineError
 from pipeline.lock import hold_lock
 from pipeline.processes import available_cores, return_freed_memory
 from pipeline.run_settings import record_settings
+from pipeline.scalars import FOLDER, Scalars, require_tensorboard
 from pipeline.shortages import explaining_shortages
 from pipeline.task_context import TaskContext
 
@@ -98,6 +99,8 @@ class Pipeline:
 
     def run_stage(self, stage: Stage, force: bool = False) -> None:
         """Make the stale artifacts of `stage`, or all (`force`). Raises PipelineError for a stale input."""
+        if self.config.runtime.tensorboard:
+            require_tensorboard()
         if not self.tasks[stage.name]:
             log.info("%s has nothing to do with these settings", stage.name)
         for task in self.tasks[stage.name]:
@@ -135,6 +138,8 @@ class Pipeline:
             context = self._context(task, partial, facts, stop_asked)
             context.label = f"[{stage.number}/{self.stages[-1].number}] {stage.name[3:]}"
             context.seconds_after = self._expect_seconds_after(task)
+            if self.config.runtime.tensorboard and stage.name in layout.TRAINING:
+                context.scalars = Scalars(_run_folder(self.config) / FOLDER / task.artifact.replace("/", "-"))
             if task.by_row and not force and differs_only_in(folder, key, task.by_row, self.trust):
                 context.previous = folder
             task.run(context, self.config)

@@ -412,3 +412,4 @@ class RuntimeSettings(Settings):
     device: str = "auto"  # auto, cpu, cuda, cuda:1 …
     workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one per core, at most 16
     outputs: SomePath = Path("outputs")  # folder of all runs
+    tensorboard: bool = False  # whether training writes scalars to <run>/tensorboard; needs the package of that name

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.progress import PlainLines, Terminal, Work
+from pipeline.scalars import Scalars
 
 PARTIAL = ".partial"  # the suffix of a folder in which an artifact is being made
 SCRATCH = "scratch"  # the folder for shards and checkpoints below it
+HISTORY = "history.csv"  # in it, a row per epoch while a network is trained
 
 
 @dataclass
@@ -22,6 +24,7 @@ class TaskContext:
     workers: how many processes to work with. stop_asked: whether the user has asked to stop. facts: numbers for the
     manifest. seconds, bytes: of the artifacts of each stage; no inputs, since only tables of times and sizes read them.
     previous: the published artifact, where nothing but its rows may have changed; None = take nothing over.
+    scalars: where training writes its values for TensorBoard; None = nowhere.
     label: of the stage, for the console. seconds_after: what the run is to take after this task; None = unknown.
     """
 
@@ -33,6 +36,7 @@ class TaskContext:
     seconds: Mapping[str, float] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)
     previous: Path | None = None
+    scalars: Scalars | None = None
     label: str = ""
     seconds_after: float | None = None
 
@@ -69,8 +73,14 @@ class TaskContext:
                     bar.begin(step - 1, steps)
                 bar.note(f"loss {loss:.3f}, rate {rate:.1e}")
                 bar.update(step - bar.n)
+                if self.scalars:
+                    self.scalars.add({"loss": loss, "learning_rate": rate}, step)
+                    self.scalars.follow(self.scratch / HISTORY)
 
             yield show
+        if self.scalars:
+            self.scalars.follow(self.scratch / HISTORY)
+            self.scalars.close()
 
     def should_stop(self) -> bool:
         """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
