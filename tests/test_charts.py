@@ -56,6 +56,8 @@ def test_lines_leave_out_what_is_not_finite_and_whole_numbers_have_whole_ticks()
 def test_dots_and_bars_lie_on_the_area_between_the_axes_and_bars_start_at_zero():
     chart = draw_dots(TITLES, {"one": (0.0, 0.5), "two": (3.0, 0.75), "three": (40.0, 0.25)})
     assert all(LEFT <= dot.x <= RIGHT and TOP <= dot.y <= BOTTOM for dot in chart.dots)
+    flat = draw_bars(TITLES, [0.0, 0.0], ["a", "b"], ["", ""])  # no step changed any query
+    assert all(np.isfinite([bar.x, bar.y, bar.height]).all() for bar in flat.bars)
     bars = draw_bars(TITLES, [30.0, 0.0, -20.0], ["a", "b", "c"], ["q1", "", ""]).bars
     assert bars[0].y + bars[0].height == pytest.approx(bars[2].y) and [bar.good for bar in bars] == [True, True, False]
     assert [bar.link for bar in bars] == ["q1", "", ""]

@@ -182,7 +182,9 @@ def _mark(scale: Scale, whole: bool = False) -> list[tuple[float, str]]:
 
 def _widen(low: float, high: float) -> tuple[float, float]:
     """The range with a margin of a twentieth, so that no point lies on the frame; never empty."""
-    margin = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
+    if low == high == 0:
+        return 0.0, 1.0
+    margin = 0.05 * (high - low) or 0.5 * abs(high)
     return low - margin * (low != 0), high + margin * (high != 0)
 
 

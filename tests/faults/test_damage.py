@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import time
@@ -530,7 +531,7 @@ def test_a_restored_photograph_makes_what_left_it_out_stale_and_is_used(late, tm
     files.restore(tmp_path / "data" / path, sound, status)
     capsys.readouterr()
     assert run(*mine, "--status", "--only", 5) == 0
-    lines = {line.split()[0]: line.split(" MB  ")[1] for line in capsys.readouterr().out.splitlines()}
+    lines = {line.split()[0]: re.split(" {2,}", line)[-1] for line in capsys.readouterr().out.splitlines()}
     assert lines["05_extract_global/cnn/index"] == f"stale: {path}, which was left out, can be read now"
     assert lines["05_extract_global/cnn/test"] == "fresh"
     assert run(*mine, "--only", 5) == 0
