@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from pipeline.distributed import rank_number
 from pipeline.errors import PipelineError
 from pipeline.shortages import explain_shortage, is_worker_death
 
@@ -47,6 +48,8 @@ def saving_on_stop(saves: bool) -> Iterator[Callable[[], bool]]:
         if asked or not saves:
             raise KeyboardInterrupt
         asked = True
+        if rank_number():
+            return
         with contextlib.suppress(RuntimeError):  # the signal came while the same stream was being written
             log.warning("stopping after this batch, to save the work; once more to stop at once")
 
@@ -62,20 +65,24 @@ def saving_on_stop(saves: bool) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def run_guarded(work: Callable[[], None]) -> int:
-    """The exit code of `work`; errors that a user can act on are printed without a traceback."""
+def run_guarded(work: Callable[[], int | None]) -> int:
+    """The exit code of `work`; errors that a user can act on are printed without a traceback.
+
+    work: returns nothing, or the exit code of the processes that it started.
+    """
     _open_streams()
     _prepare_process()
     for number in _stop_signals():
         signal.signal(number, signal.default_int_handler)
     with contextlib.redirect_stderr(_Console(sys.stderr)):
         try:
-            work()
+            code = work()
             sys.stdout.flush()
         except PipelineError as error:
             return _report(error)
         except KeyboardInterrupt:
-            print("interrupted: the same command resumes from here", file=sys.stderr)
+            if rank_number() == 0:
+                print("interrupted: the same command resumes from here", file=sys.stderr)
             return 130
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _is_abandoned(sys.stdout):  # `| head` has read enough
@@ -83,7 +90,7 @@ def run_guarded(work: Callable[[], None]) -> int:
                 return 0
             explained = explain_shortage(error, "a file of this run")
             return _report(explained) if explained else _report_defect()
-    return 0
+    return code or 0
 
 
 def _report(error: PipelineError) -> int:
@@ -106,22 +113,24 @@ def _prepare_process() -> None:
 
 
 @contextlib.contextmanager
-def logging_to(run_folder: Path) -> Iterator[None]:
-    """Send the log to the console and to outputs/<run>/log.txt while the block runs."""
+def logging_to(run_folder: Path, rank: int = 0) -> Iterator[None]:
+    """Send the log to the console and to outputs/<run>/log.txt while the block runs; of other ranks only warnings."""
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
         file = _LogFile(run_folder / "log.txt", encoding="utf-8")
     except OSError as error:
         what, hint = f"the output folder cannot be written: {error.strerror}", "set runtime.outputs to another folder"
         raise explain_shortage(error, run_folder) or PipelineError(what, run_folder, hint) from error
-    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+    by = f"rank {rank}: " if rank else ""
+    file.setFormatter(_Printable(f"%(asctime)s %(levelname)s {by}%(message)s"))
     console = _ConsoleHandler(sys.stderr)
-    console.setFormatter(_Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    console.setFormatter(_Printable(f"%(asctime)s {by}%(message)s", datefmt="%H:%M:%S"))
     for handler in (file, console):
         log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if rank else logging.INFO)
     log.propagate = False
-    file.emit(log.makeRecord("cairn", logging.INFO, "", 0, "$ %s", (shlex.join(sys.argv),), None))
+    if not rank:
+        file.emit(log.makeRecord("cairn", logging.INFO, "", 0, "$ %s", (shlex.join(sys.argv),), None))
     try:
         yield
     except BaseException as error:

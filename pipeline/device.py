@@ -7,13 +7,20 @@ from contextlib import AbstractContextManager
 import torch
 
 from pipeline import hardware
+from pipeline.distributed import local_rank
 from pipeline.errors import PipelineError
 
 
 def choose_device(setting: str = "auto") -> torch.device:
-    """The device for the setting runtime.device: auto is CUDA where there is one. Raises PipelineError."""
+    """The device for the setting runtime.device: auto is CUDA where there is one; of several ranks each has its own.
+
+    Raises PipelineError where there is none.
+    """
     try:
         device = torch.device(hardware.resolve_device() if setting == "auto" else setting)
+        if device.type == "cuda" and device.index is None and local_rank() is not None:
+            device = torch.device("cuda", local_rank())
+            torch.cuda.set_device(device)  # also where a library allocates without being told a device
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]

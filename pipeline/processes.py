@@ -12,10 +12,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from pipeline.distributed import ranks_on_host
+
 
 def available_cores() -> int:
-    """The number of CPU cores available to this process (container limits respected)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of CPU cores that this process may use (container limits respected): its share, where it is a rank."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks_on_host())
 
 
 def return_freed_memory() -> None:

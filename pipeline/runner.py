@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from pipeline.code_digest import digest_code
 from pipeline.competition.external_files import ExternalFiles
 from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded, saving_on_stop
+from pipeline.distributed import PartDone, Ranks, joined_ranks
 from pipeline.errors import PipelineError
 from pipeline.lock import hold_lock
 from pipeline.processes import available_cores, return_freed_memory
@@ -53,6 +55,7 @@ class Task:
     saves_on_stop: it polls `TaskContext.should_stop` and saves its work; Ctrl-C then waits for that.
     by_row: those of the inputs that say of what each row is made: while all else is unchanged, rows can be taken over.
     doubt: why its published folder is to be made again although its cache key is right, in words; empty if it is not.
+    shared: all ranks of the run work on it; any other task is the first rank's.
     """
 
     artifact: str
@@ -63,6 +66,7 @@ class Task:
     saves_on_stop: bool = False
     by_row: tuple[str, ...] = ()
     doubt: Callable[[Path], list[str]] = lambda folder: []
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,19 @@ class Pipeline:
     """All stages of one configuration: which artifacts are fresh or stale and why, and running them.
 
     trust: what is believed without looking at it. siblings: folders of other runs, whose artifacts are taken over where
-    they are what this run would make.
+    they are what this run would make. ranks: the processes of the run, of which this is one.
     """
 
-    def __init__(self, config: Config, stages: list[Stage], trust: Trust = Trust(), siblings: Sequence[Path] = ()):
+    def __init__(
+        self,
+        config: Config,
+        stages: list[Stage],
+        trust: Trust = Trust(),
+        siblings: Sequence[Path] = (),
+        ranks: Ranks | None = None,
+    ):
         self.config, self.stages, self.trust, self.siblings = config, stages, trust, siblings
+        self.ranks = ranks or Ranks()
         self.planned: list[Stage] = []  # what this command runs, in order
         self.tasks = {stage.name: stage.tasks(config) for stage in stages}
         self._owner = {task.artifact: (stage, task) for stage in stages for task in self.tasks[stage.name]}
@@ -115,6 +127,20 @@ class Pipeline:
             # What was fresh stays so; what was stale may have become fresh.
             self._reasons = {artifact: reasons for artifact, reasons in self._reasons.items() if not reasons}
 
+    def lead_or_follow(self, lead: Callable[[], None]) -> None:
+        """On the first rank call `lead`; on any other take part in the shared tasks that it runs, until it returns."""
+        if self.ranks.is_first:
+            lead()
+            return self.ranks.announce(None)
+        for announced in self.ranks.announcements():
+            task = self._owner[announced["artifact"]][1]
+            with saving_on_stop(task.saves_on_stop) as stop_asked, contextlib.suppress(PartDone):
+                context = self._context(task, Path(announced["folder"]), {}, stop_asked)
+                context.previous = announced["previous"] and Path(announced["previous"])
+                context.ranks = self.ranks
+                task.run(context, self.config)
+            return_freed_memory()
+
     def open_inputs(self, references: Iterable[str]) -> TaskContext:
         """A context that reads these artifacts and writes nothing. Raises PipelineError for one that is stale."""
         task = Task(READING, lambda task, config: None, {}, tuple(dict.fromkeys(references)))
@@ -142,6 +168,10 @@ class Pipeline:
                 context.scalars = Scalars(_run_folder(self.config) / FOLDER / task.artifact.replace("/", "-"))
             if task.by_row and not force and differs_only_in(folder, key, task.by_row, self.trust):
                 context.previous = folder
+            if task.shared:
+                context.ranks = self.ranks
+                previous = context.previous and str(context.previous)
+                self.ranks.announce({"artifact": task.artifact, "folder": str(partial), "previous": previous})
             task.run(context, self.config)
         return_freed_memory()
         log.info("%s: done in %.1f s", task.artifact, time.monotonic() - start)
@@ -275,10 +305,15 @@ def main(stage_name: str, arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         config = load_config(given.config, given.settings)
-        with logging_to(_run_folder(config)):
-            record_settings(config, _run_folder(config))
-            pipeline = Pipeline(config, load_stages(), Trust(given.verify, given.trust_code))
-            pipeline.run_stage(next(stage for stage in pipeline.stages if stage.name == stage_name), given.force)
+        with joined_ranks() as ranks, logging_to(_run_folder(config), ranks.number):
+            pipeline = Pipeline(config, load_stages(), Trust(given.verify, given.trust_code), ranks=ranks)
+            stage = next(stage for stage in pipeline.stages if stage.name == stage_name)
+
+            def lead() -> None:
+                record_settings(config, _run_folder(config))
+                pipeline.run_stage(stage, given.force)
+
+            pipeline.lead_or_follow(lead)
 
     return run_guarded(work)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.distributed import Ranks
 from pipeline.progress import PlainLines, Terminal, Work
 from pipeline.scalars import Scalars
 
@@ -26,6 +28,7 @@ class TaskContext:
     previous: the published artifact, where nothing but its rows may have changed; None = take nothing over.
     scalars: where training writes its values for TensorBoard; None = nowhere.
     label: of the stage, for the console. seconds_after: what the run is to take after this task; None = unknown.
+    ranks: the processes that work on the task, of which this is one.
     """
 
     folder: Path
@@ -39,6 +42,7 @@ class TaskContext:
     scalars: Scalars | None = None
     label: str = ""
     seconds_after: float | None = None
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def published(self) -> Path:
@@ -60,8 +64,9 @@ class TaskContext:
         return self.inputs[reference]
 
     def progress(self, total: int, unit: str, done: int = 0) -> Terminal | PlainLines:
-        """How far the work is, with rate and time left, on the console only."""
-        return Work(total, unit, done, self.label, self.seconds_after).start()
+        """How far the work is, with rate and time left, on the console only, and there by the first rank."""
+        work = Work(total, unit, done, self.label, self.seconds_after)
+        return work.start() if self.ranks.is_first else work.start(io.StringIO())
 
     @contextlib.contextmanager
     def training_progress(self) -> Iterator[Callable[[int, int, float, float], None]]:

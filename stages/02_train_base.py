@@ -33,7 +33,9 @@ def training_task(config: Config, name: str) -> Task:
     settings = training_key(config, model, "base", {"final", "weight", "checkpoint", "descriptors", "train"})
     work = partial(train_base, name=name)
     doubt = partial(explain_restored, config=config)
-    return Task(artifact, work, settings, split_references("train"), weights, saves_on_stop=True, doubt=doubt)
+    return Task(
+        artifact, work, settings, split_references("train"), weights, saves_on_stop=True, doubt=doubt, shared=True
+    )
 
 
 def list_checkpoint(folder: Path) -> list[Path]:

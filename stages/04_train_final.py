@@ -28,7 +28,7 @@ def training_task(config: Config, name: str) -> Task:
     settings = training_key(config, model, "final", unused)
     inputs = (start, *split_references("train"), layout.CLEAN_IDS)
     work, doubt = partial(train_final, name=name), partial(explain_restored, config=config)
-    return Task(artifact, work, settings, inputs, saves_on_stop=True, doubt=doubt)
+    return Task(artifact, work, settings, inputs, saves_on_stop=True, doubt=doubt, shared=True)
 
 
 def copy(task: TaskContext, config: Config, name: str) -> None:

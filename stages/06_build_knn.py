@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any
 
 from pipeline import layout
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.runner import Stage, Task, main
 from pipeline.settings import NON_LANDMARK
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import descriptor_references, open_descriptors, read_gaps
 from pipeline.tasks.whitening import whitening_tasks
-
-SHARD_ROWS = 65_536  # queries that a kill can cost; an approximate index, built again for each shard, has one shard
-GPU_SHARD_ROWS = 262_144  # a GPU is given the base once a shard, and is done with one in seconds
 
 
 def tasks(config: Config) -> list[Task]:
@@ -42,35 +37,21 @@ def search_task(config: Config, queries: str, base: str) -> Task:
     } | device_key(config)
     inputs = [name for split in dict.fromkeys((queries, base)) for name in descriptor_references(config, split)]
     work = partial(build_knn, queries=queries, base=base, k=k)
-    return Task(layout.neighbours(queries, base), work, settings, tuple(inputs), saves_on_stop=True)
+    is_exact = search.index_factory == "Flat"  # an approximate index is built once, by one rank
+    return Task(layout.neighbours(queries, base), work, settings, tuple(inputs), saves_on_stop=True, shared=is_exact)
 
 
 def build_knn(task: TaskContext, config: Config, queries: str, base: str, k: int) -> None:
     """Write rows.npy (Q, k) int32 and similarities.npy (Q, k) float32; unreadable photographs are in no list."""
-    import numpy as np
-
     from pipeline.device import choose_device
-    from pipeline.features.store import write_sharded
-    from pipeline.matching.knn import SearchOptions, search
+    from pipeline.matching.knn import SearchOptions
+    from pipeline.matching.neighbour_lists import NeighbourSearch, write_neighbours
 
-    factory = config.search.index_factory
     asked, known = (open_descriptors(task, config, split) for split in (queries, base))
     gaps = read_gaps(task, config, queries, base)
-    options = SearchOptions(factory, config.search.nprobe, choose_device(config.runtime.device))
-    find = partial(search, options=options)
-
-    def find_neighbours(start: int, stop: int) -> dict[str, Any]:
-        own = np.arange(start, stop) if queries == base else None  # an image is not its own neighbour
-        try:
-            return gaps.within(start, stop).search(find, asked[start:stop], known, k, own)._asdict()
-        except ValueError as error:
-            hint = "take Flat, or a faiss index_factory string that suits so many rows"
-            raise PipelineError(str(error), f"search.index_factory = {factory}", hint) from error
-
-    shard_rows = SHARD_ROWS if options.device.type == "cpu" else GPU_SHARD_ROWS
-    shard_rows = shard_rows if factory == "Flat" else len(asked) or 1
-    write_sharded(task, len(asked), shard_rows, find_neighbours, f"{queries} photographs")
-    task.facts["rows"] = len(asked)
+    options = SearchOptions(config.search.index_factory, config.search.nprobe, choose_device(config.runtime.device))
+    search = NeighbourSearch(asked, known, k, gaps, options, in_itself=queries == base)
+    write_neighbours(task, search, f"{queries} photographs")
 
 
 STAGE = Stage(layout.BUILD_KNN, version=1, tasks=tasks)

@@ -12,7 +12,9 @@ from pipeline import layout
 from pipeline.artifacts import Trust
 from pipeline.config import Config, load_config
 from pipeline.console import log, logging_to, run_guarded
+from pipeline.distributed import Ranks, is_under_torchrun, joined_ranks
 from pipeline.errors import PipelineError
+from pipeline.launcher import launch_ranks
 from pipeline.rehearsal import prepare_rehearsal
 from pipeline.run_settings import record_settings
 from pipeline.runner import Pipeline, Stage, add_config_arguments, load_stages
@@ -32,6 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--force", type=int, action="append", default=[], metavar="N", help="run stage N even when fresh"
     )
+    parser.add_argument(
+        "--nproc",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the work among N processes, by torchrun; a GPU for each",
+    )
     parser.add_argument("--status", action="store_true", help="say what is fresh, what is stale and why; run nothing")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would run, and about how long by the last time; run nothing"
@@ -49,42 +58,61 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_intermixed_args(arguments)
     if given.sweep and given.rehearse:
         parser.error("a sweep is not rehearsed: --rehearse one of its variants")
+    if given.nproc > 1 and not (given.status or given.dry_run or given.rehearse or is_under_torchrun()):
+        return run_guarded(lambda: launch_ranks(given.nproc, [__file__, *(arguments or sys.argv[1:])]))
     return run_guarded(lambda: work(given))
 
 
 def work(given: argparse.Namespace) -> None:
     """Do what the command line asks."""
+    with joined_ranks() as ranks:
+        run_variants(given, ranks)
+
+
+def run_variants(given: argparse.Namespace, ranks: Ranks) -> None:
+    """The run, or those of a sweep."""
     config = load_config(given.config, given.settings)
     config = prepare_rehearsal(config) if given.rehearse else config
     if not given.sweep:
-        return run_one(config, given)
+        return run_one(config, given, ranks)
     variants, folders = list_variants(config.run, given.sweep), [find_folder(config)]
     for variant in variants:
         chosen = load_config(given.config, [*given.settings, *variant.settings, f"run={variant.name}"])
-        print(f"{variant.name}: {' '.join(variant.settings)}", file=sys.stderr)
-        run_one(chosen, given, folders)
+        tell(ranks, f"{variant.name}: {' '.join(variant.settings)}")
+        run_one(chosen, given, ranks, folders)
         folders.append(find_folder(chosen))
     runs = " ".join(str(config.runtime.outputs / variant.name) for variant in variants)
-    print(f"side by side:    python -m pipeline.compare {runs}", file=sys.stderr)
+    tell(ranks, f"side by side:    python -m pipeline.compare {runs}")
 
 
-def run_one(config: Config, given: argparse.Namespace, siblings: Sequence[Path] = ()) -> None:
+def tell(ranks: Ranks, line: str) -> None:
+    """Print a line, once for all ranks."""
+    if ranks.is_first:
+        print(line, file=sys.stderr)
+
+
+def run_one(config: Config, given: argparse.Namespace, ranks: Ranks, siblings: Sequence[Path] = ()) -> None:
     """One run, or its status or plan. siblings: folders of runs whose artifacts it may take over."""
     stages, trust = load_stages(), Trust(given.verify, given.trust_code)
-    pipeline = Pipeline(config, stages, trust, siblings)
+    pipeline = Pipeline(config, stages, trust, siblings, ranks)
     chosen = choose_stages(stages, given.only or given.first, given.only or given.last, given.force)
     if given.status or given.dry_run:
         artifacts = list_status(pipeline, chosen, given.force)
         return print(format_plan(artifacts) if given.dry_run else format_status(artifacts))
-    with logging_to(find_folder(config)):
-        record_settings(config, find_folder(config))
-        start = time.monotonic()
+    with logging_to(find_folder(config), ranks.number):
         pipeline.planned = chosen
-        for stage in chosen:
-            pipeline.run_stage(stage, force=stage.number in given.force)
-        log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)
+        pipeline.lead_or_follow(lambda: run_stages(pipeline, given))
+
+
+def run_stages(pipeline: Pipeline, given: argparse.Namespace) -> None:
+    """Run the planned stages, and say where the results are."""
+    config, start = pipeline.config, time.monotonic()
+    record_settings(config, find_folder(config))
+    for stage in pipeline.planned:
+        pipeline.run_stage(stage, force=stage.number in given.force)
+    log.info("finished without errors in %.0f s: %s", time.monotonic() - start, config.runtime.outputs / config.run)
     if given.rehearse:
-        print(describe_rehearsal(list_status(pipeline, chosen)), file=sys.stderr)
+        print(describe_rehearsal(list_status(pipeline, pipeline.planned)), file=sys.stderr)
     for line in list_results(config)[: 1 if given.rehearse else None]:  # the report; nothing is handed in
         print(line, file=sys.stderr)
 

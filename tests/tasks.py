@@ -13,6 +13,10 @@ class RecordedTask(TaskContext):
         super().__init__(folder, stop_asked=lambda: len(self.told) >= shards)
         self.told = []
 
+    @property
+    def n(self):
+        return sum(self.told)
+
     def progress(self, total, unit, done=0):
         return contextlib.nullcontext(self)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tasks import RecordedTask
 
-from pipeline.features.store import write_in_shards, write_ragged_in_shards, write_sharded
+from pipeline.features.store import Turns, write_in_shards, write_ragged_in_shards, write_sharded
 
 
 def squares(start, stop):
@@ -16,7 +16,7 @@ def squares(start, stop):
 @pytest.mark.parametrize("shard_rows", [1, 4, 100])
 def test_the_file_is_the_same_however_it_is_cut(tmp_path, rows, shard_rows):
     told = []
-    write_in_shards(tmp_path, tmp_path / "scratch", rows, shard_rows, squares, told.append)
+    write_in_shards(tmp_path, tmp_path / "scratch", rows, shard_rows, squares, Turns(told.append))
     assert np.load(tmp_path / "squares.npy").tolist() == squares(0, rows)["squares"].tolist()
     assert np.load(tmp_path / "rows.npy").dtype == np.int32
     assert sum(told) == rows
@@ -82,7 +82,7 @@ def read_files(folder):
 def test_packed_files_are_the_same_however_the_rows_are_cut(tmp_path, rows, shard_rows):
     make, offsets = make_ragged(rows, seed=rows)
     told = []
-    write_ragged_in_shards(tmp_path, tmp_path / "scratch", rows, shard_rows, make, told.append)
+    write_ragged_in_shards(tmp_path, tmp_path / "scratch", rows, shard_rows, make, Turns(told.append))
     assert sorted(read_files(tmp_path)) == ["items.npy", "offsets.npy", "pairs.npy"]
     written = np.load(tmp_path / "offsets.npy")
     assert written.dtype == np.int64 and written.tolist() == offsets.tolist()

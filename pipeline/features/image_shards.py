@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -38,17 +39,21 @@ def write_image_shards(
     digests: see row_reuse.py.
     """
     rejections = Rejections(split, task.folder)
-    _forget_restored(task, rejections)
+    if task.ranks.is_first:
+        _forget_restored(task, rejections)
+    task.ranks.wait_for_all()
     published = _open_published(task, split, wanted) if split.digests is not None else None
     work = partial(_make_noted, task=task, rejections=rejections, make=make, published=published)
     write_sharded(task, len(split), shard_rows, work, "photographs", ragged)
+    _add_noted(task, rejections)
     rejections.write(task)
 
 
 def _open_published(task: TaskContext, split: Split, wanted: Mask | None) -> PublishedRows | None:
     """The rows that can be taken over, if there are any; also writes the keys of the rows."""
     keys = key_rows(split, wanted)
-    np.save(task.folder / ROW_KEYS, keys)
+    if task.ranks.is_first:
+        np.save(task.folder / ROW_KEYS, keys)
     if task.previous is None or not (task.previous / ROW_KEYS).exists():
         return None
     published = PublishedRows(task.previous, split, keys)
@@ -82,10 +87,22 @@ def _make_noted(
 
 def _forget_restored(task: TaskContext, rejections: Rejections) -> None:
     """Delete the shards that lack an image which can be read now; leave out what the others lack."""
-    for path in sorted(task.scratch.glob("rejected-*.json")):
-        noted = {int(position): reason for position, reason in json.loads(path.read_text(encoding="utf-8")).items()}
-        start, stop = map(int, path.stem.split("-")[1:])
+    for path, noted in _read_notes(task):
         if any(rejections.can_be_read(position) for position in noted):
-            shard_path(task.scratch, start, stop).unlink(missing_ok=True)
+            shard_path(task.scratch, *map(int, path.stem.split("-")[1:])).unlink(missing_ok=True)
         else:
             rejections.add_unreadable(noted)
+
+
+def _add_noted(task: TaskContext, rejections: Rejections) -> None:
+    """Leave out what the shards of other ranks lack. Raises PipelineError when too many images are left out."""
+    for _, noted in _read_notes(task) if task.ranks.count > 1 else ():
+        for position, reason in noted.items():
+            rejections.add(position, reason)
+
+
+def _read_notes(task: TaskContext) -> Iterator[tuple[Path, dict[int, str]]]:
+    """The file that lies beside each shard, and the images that the shard lacks: position -> reason."""
+    for path in sorted(task.scratch.glob("rejected-*.json")):
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        yield path, {int(position): reason for position, reason in noted.items()}

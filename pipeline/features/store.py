@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from functools import partial
@@ -30,28 +31,67 @@ class Shard(NamedTuple):
     stop: int
 
 
+class Turns:
+    """Which shards this process makes, and what it does between them: here all of them, and on_shard(rows)."""
+
+    def __init__(self, on_shard: OnShard = lambda count: None):
+        self._numbers, self._on_shard = itertools.count(), on_shard
+
+    def claim(self) -> int:
+        """The number of the next shard that this process makes, or finds made."""
+        return next(self._numbers)
+
+    def report(self, count: int) -> None:
+        """Tell that a shard of so many rows is there."""
+        self._on_shard(count)
+
+    def end(self) -> None:
+        """Return when all shards are there, those that others make included, to the process that merges them."""
+
+
+class RankTurns(Turns):
+    """Shards shared by the ranks of a task. The bar shows the rows of all ranks.
+
+    `report` raises KeyboardInterrupt when the task should stop, `end` raises PartDone on every rank but the first.
+    """
+
+    def __init__(self, task: TaskContext, bar: Terminal | PlainLines):
+        self._task, self._bar = task, bar
+        self._claims, self._rows = task.ranks.open_counter(), task.ranks.open_counter()
+
+    def claim(self) -> int:
+        return self._claims.claim()
+
+    def report(self, count: int) -> None:
+        self._show(self._rows.add(count))
+        if self._task.should_stop():
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        self._task.ranks.leave_to_first(lambda: self._show(self._rows.value))
+
+    def _show(self, rows: int) -> None:
+        if rows > self._bar.n:
+            self._bar.update(rows - self._bar.n)
+
+
 def write_sharded(
     task: TaskContext, rows: int, shard_rows: int, make: Make, unit: str = "rows", ragged: bool = False
 ) -> None:
     """Write arrays to the task's folder as `write_in_shards` does, or as `write_ragged_in_shards` if `ragged`.
 
-    The rows are shown on a progress bar, counted in `unit`. Raises KeyboardInterrupt after a finished shard when the
-    task should stop.
+    The rows are shown on a progress bar, counted in `unit`. The shards are shared by the ranks of the task, and merged
+    by the first: on others this raises PartDone. Raises KeyboardInterrupt after a finished shard when the task should
+    stop.
     """
     write = write_ragged_in_shards if ragged else write_in_shards
     with task.progress(rows, unit) as bar:
-        write(task.folder, task.scratch, rows, shard_rows, make, report_shards(task, bar))
+        write(task.folder, task.scratch, rows, shard_rows, make, RankTurns(task, bar))
 
 
-def report_shards(task: TaskContext, bar: Terminal | PlainLines) -> OnShard:
-    """What a task does after each shard: move its progress bar, and raise KeyboardInterrupt when it should stop."""
-
-    def on_shard(count: int) -> None:
-        bar.update(count)
-        if task.should_stop():
-            raise KeyboardInterrupt
-
-    return on_shard
+def shard_bounds(rows: int, shard_rows: int) -> list[tuple[int, int]]:
+    """The first row of each shard and the row after its last; one empty shard where there are no rows."""
+    return [(start, min(start + shard_rows, rows)) for start in range(0, max(rows, 1), shard_rows)]
 
 
 def shard_path(scratch: Path, start: int, stop: int) -> Path:
@@ -60,20 +100,20 @@ def shard_path(scratch: Path, start: int, stop: int) -> Path:
 
 
 def write_in_shards(
-    folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard = lambda count: None
+    folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, turns: Turns | None = None
 ) -> None:
     """Write `folder`/<name>.npy with `rows` rows for every array that `make(start, stop)` returns for its rows.
 
     Shards in `scratch` from an earlier call that was killed are reused: the caller keeps the scratch folders of
-    different work apart. on_shard is called with the number of rows after each shard, also a reused one; what it raises
-    ends the call without losing that shard. Memory: one shard.
+    different work apart. turns: which of the shards this process makes, by default all; what it raises after a shard
+    ends the call without losing it. Memory: one shard.
     """
-    shards = _make_shards(scratch, rows, shard_rows, partial(_make_checked, make, _check_rows), on_shard)
+    shards = _make_shards(scratch, rows, shard_rows, partial(_make_checked, make, _check_rows), turns)
     _merge_shards(folder, shards, rows)
 
 
 def write_ragged_in_shards(
-    folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard = lambda count: None
+    folder: Path, scratch: Path, rows: int, shard_rows: int, make: Make, turns: Turns | None = None
 ) -> None:
     """Write ragged arrays, with a variable number of items per row; otherwise as `write_in_shards`.
 
@@ -81,7 +121,7 @@ def write_ragged_in_shards(
     concatenated, counts.sum() of them. `folder` gets <name>.npy for every packed array, and offsets.npy, (rows + 1,)
     int64: row r has the items offsets[r] to offsets[r + 1].
     """
-    shards = _make_shards(scratch, rows, shard_rows, partial(_make_checked, make, _check_counts), on_shard)
+    shards = _make_shards(scratch, rows, shard_rows, partial(_make_checked, make, _check_counts), turns)
     offsets = np.zeros(rows + 1, np.int64)
     for path, start, stop in shards:
         with np.load(path) as arrays:
@@ -92,17 +132,20 @@ def write_ragged_in_shards(
     np.save(folder / f"{OFFSETS}.npy", offsets)
 
 
-def _make_shards(scratch: Path, rows: int, shard_rows: int, make: Make, on_shard: OnShard) -> list[Shard]:
-    """Every shard, in order; those that are not in `scratch` yet are made."""
+def _make_shards(scratch: Path, rows: int, shard_rows: int, make: Make, turns: Turns | None) -> list[Shard]:
+    """Every shard, in order. This process makes those of its turns that are not in `scratch` yet."""
     scratch.mkdir(parents=True, exist_ok=True)
-    bounds = [(start, min(start + shard_rows, rows)) for start in range(0, max(rows, 1), shard_rows)]
+    bounds = shard_bounds(rows, shard_rows)
     shards = [Shard(shard_path(scratch, start, stop), start, stop) for start, stop in bounds]
-    for path, start, stop in shards:
+    turns = turns or Turns()
+    while (number := turns.claim()) < len(shards):
+        path, start, stop = shards[number]
         if not path.exists():
             arrays = make(start, stop)
             with atomic_file(path) as part, open(part, "wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
-        on_shard(stop - start)
+        turns.report(stop - start)
+    turns.end()
     return shards
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.features.store import Arrays, report_shards, write_in_shards
+from pipeline.features.store import Arrays, RankTurns, write_in_shards
 from pipeline.matching.verification import FeatureRows, MatchOptions, verify_pairs
 from pipeline.settings import VerifySettings
 from pipeline.task_context import TaskContext
@@ -35,7 +35,8 @@ def write_verified_pairs(
 ) -> NDArray[np.int32]:
     """The inliers (P,) of the pairs, also written with the matches as pairs.parquet.
 
-    split: the name of the split that the base images are. Resumes after the last finished shard.
+    split: the name of the split that the base images are. Resumes after the last finished shard. On other ranks than
+    the first it ends in PartDone.
     """
     pairs, options = comparison.pairs, MatchOptions.from_settings(settings)
     thresholds_px = settings.inlier_threshold * comparison.longer_sides
@@ -46,8 +47,8 @@ def write_verified_pairs(
         return verify_pairs(comparison.queries, comparison.base, shard, thresholds, options, device)._asdict()
 
     with task.progress(len(pairs), "pairs") as bar:
-        on_shard = report_shards(task, bar)
-        write_in_shards(task.scratch, task.scratch, len(pairs), settings.shard_pairs, make, on_shard)
+        turns = RankTurns(task, bar)
+        write_in_shards(task.scratch, task.scratch, len(pairs), settings.shard_pairs, make, turns)
     counts = {name: np.load(task.scratch / f"{name}.npy") for name in ("matches", "inliers")}
     query, row = (pairs[:, side].astype(np.int32) for side in (0, 1))
     splits = pd.Categorical.from_codes(np.zeros(len(pairs), np.int8), pd.Index([split]))  # also if there is no pair

@@ -43,7 +43,7 @@ def support_tasks(config: Config) -> list[Task]:
     pairs = PairSelection(store, store, "train", _list_candidates, (layout.CLEAN_NEIGHBOURS,))
     return [
         global_task(layout.CLEAN_GLOBAL, base, config),
-        Task(NEIGHBOURS, _pick_candidates, nearest, read, saves_on_stop=True),
+        Task(NEIGHBOURS, _pick_candidates, nearest, read, saves_on_stop=True, shared=True),
         threshold_task(layout.CLEAN_THRESHOLD, base, config),
         local_task(store, base, layout.CLEAN_THRESHOLD, selected, config),
         comparison_task(PAIRS, pairs, config),

@@ -40,7 +40,7 @@ def comparison_task(artifact: str, selection: PairSelection, config: Config) -> 
     settings |= batch_key(config, config.verify, "shard_pairs")
     stores = dict.fromkeys((selection.queries, selection.base))
     inputs = (*stores, layout.images(selection.split), *selection.references)
-    return Task(artifact, partial(_compare, selection=selection), settings, inputs, saves_on_stop=True)
+    return Task(artifact, partial(_compare, selection=selection), settings, inputs, saves_on_stop=True, shared=True)
 
 
 def _compare(task: TaskContext, config: Config, selection: PairSelection) -> None:

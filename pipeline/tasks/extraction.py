@@ -50,7 +50,9 @@ def global_task(artifact: str, extraction: Extraction, config: Config) -> Task:
     settings |= batch_key(config, extract, "batch_size", "shard_rows")
     doubt = partial(explain_restored, config=config)
     by_row = split_references(extraction.split)
-    return Task(artifact, work, settings, extraction.references, saves_on_stop=True, by_row=by_row, doubt=doubt)
+    return Task(
+        artifact, work, settings, extraction.references, saves_on_stop=True, by_row=by_row, doubt=doubt, shared=True
+    )
 
 
 def external_task(artifact: str, name: str, split: str, config: Config) -> Task:
@@ -89,7 +91,7 @@ def local_task(
     work = partial(_extract_local, extraction=extraction, threshold=threshold, choose=selection.choose)
     by_row = (*split_references(extraction.split), *selection.references)
     doubt = partial(explain_restored, config=config)
-    return Task(artifact, work, settings, inputs, saves_on_stop=True, by_row=by_row, doubt=doubt)
+    return Task(artifact, work, settings, inputs, saves_on_stop=True, by_row=by_row, doubt=doubt, shared=True)
 
 
 def _extract_global(task: TaskContext, config: Config, extraction: Extraction) -> None:
