@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pipeline.errors import PipelineError
 
@@ -70,6 +70,17 @@ class Counter:
         return self.add(0)
 
 
+class Share(NamedTuple):
+    """One of `total` consecutive parts of a whole, which are equally long up to one; `number` counts from 0."""
+
+    number: int
+    total: int
+
+    def bounds(self, length: int) -> tuple[int, int]:
+        """The first row of the part and the row after its last, of `length` rows."""
+        return length * self.number // self.total, length * (self.number + 1) // self.total
+
+
 class Ranks:
     """This process among the ranks of its run. number: from 0, the first. count: of all ranks, on all hosts."""
 
@@ -82,6 +93,11 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this rank does what only one can do."""
         return self.number == 0
+
+    def slice(self, rows: Any) -> Any:
+        """This rank's consecutive part of a sequence; the parts are equally long up to one."""
+        start, stop = Share(self.number, self.count).bounds(len(rows))
+        return rows[start:stop]
 
     def announce(self, task: dict[str, Any] | None) -> None:
         """Tell the other ranks of a shared task, by plain JSON values; None: there will be no other."""
@@ -183,9 +199,10 @@ def joined_ranks() -> Iterator[Ranks]:
     ranks = Ranks(number, count, store)
     with ranks.blaming_the_lost():
         yield ranks
-        ranks.wait_for_all()  # the store may be the first rank's
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        with contextlib.suppress(PartDone):
+            ranks.leave_to_first()  # which goes last: the store may be in its process
 
 
 def _is_loss_of_rank(error: Exception) -> bool:

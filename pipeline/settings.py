@@ -147,6 +147,7 @@ class PhaseSettings(Settings):
     epochs: Count = 5  # 0 = skip this phase; weights pass through unchanged
     stop_after: Count = 0  # epochs that are run, on the schedule of all epochs; 0 = all
     batch_size: Annotated[int, Field(ge=2)] = 32  # images per optimiser step
+    accumulate: Positive = 1  # parts of a batch that are computed one after another, so that it fits into less memory
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3  # at the first step
     backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = (
         1.0  # factor for the backbone; 0 = frozen, its BatchNorm too
@@ -407,9 +408,10 @@ class ReportSettings(Settings):
 
 
 class RuntimeSettings(Settings):
-    """How the work is done. On a CPU no answer depends on it; a GPU changes the last bits of descriptors."""
+    """How the work is done. On a CPU no answer depends on it; a GPU or compile change the last bits of descriptors."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1 …
+    compile: bool = False  # networks by torch.compile: minutes at the start of a stage, then faster on most GPUs
     workers: Annotated[int, Field(ge=-1)] = -1  # loader processes; -1 = one per core, at most 16
     outputs: SomePath = Path("outputs")  # folder of all runs
     tensorboard: bool = False  # whether training writes scalars to <run>/tensorboard; needs the package of that name

@@ -64,11 +64,12 @@ def write_untrained(task: TaskContext, config: Config, name: str) -> None:
 def train_base(task: TaskContext, config: Config, name: str) -> None:
     """Write weights.safetensors, network.json, history.csv and rejected.csv."""
     from pipeline.device import choose_device
-    from pipeline.network.training import TrainingSetup, train_and_save
+    from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
+    from pipeline.network.training_state import TrainingSetup
 
     model = config.models[name]
-    setup = TrainingSetup(model, model.base, config.seed, choose_device(config.runtime.device))
+    setup = TrainingSetup(model, model.base, config.seed, choose_device(config.runtime.device), config.runtime.compile)
     train_and_save(task, setup, TrainingSet.from_split(open_split(task, config, "train")))
 
 

@@ -45,14 +45,15 @@ def train_final(task: TaskContext, config: Config, name: str) -> None:
     from pipeline.competition.train_clean import read_clean_ids
     from pipeline.device import choose_device
     from pipeline.network.checkpoint import load_network
-    from pipeline.network.training import TrainingSetup, train_and_save
+    from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
+    from pipeline.network.training_state import TrainingSetup
 
     model, split = config.models[name], open_split(task, config, "train")
     clean = read_clean_ids(task.input(layout.CLEAN_IDS))
     kept = replace(split, table=split.table[split.table["id"].isin(clean)]) if clean else split
     log.info("%s: %d of %d photographs (%s)", name, len(kept), len(split), "clean list" if clean else "no clean list")
-    setup = TrainingSetup(model, model.final, config.seed, choose_device(config.runtime.device))
+    setup = TrainingSetup(model, model.final, config.seed, choose_device(config.runtime.device), config.runtime.compile)
     start = load_network(task.input(layout.base_network(name)), model)
     train_and_save(task, setup, TrainingSet.from_split(kept), start)
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from pipeline.distributed import Share
 from pipeline.matching.gaps import Gaps
 from pipeline.matching.knn import search_exact
-from pipeline.matching.knn_parts import RowRange, Share, merge_parts, search_part
+from pipeline.matching.knn_parts import RowRange, merge_parts, search_part
 
 
 def vectors_with_ties(rng, count, width=6):

@@ -17,8 +17,9 @@ from pipeline.images.batches import plan_training_epoch
 from pipeline.network.checkpoint import WEIGHTS
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.optimiser import learning_rate
-from pipeline.network.training import HISTORY, STATE, Trainer, TrainingSetup, train, train_and_save
+from pipeline.network.training import Trainer, train, train_and_save
 from pipeline.network.training_set import TrainingSet, holdout_mask, map_classes
+from pipeline.network.training_state import HISTORY, STATE, TrainingSetup
 from pipeline.settings import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="efficientnet_lite0", weights="imagenet", dims=16)
@@ -88,7 +89,7 @@ COPIES = PHASE.model_copy(update={"epochs": 3, "augment_copies": 2, "backbone_lr
 def test_the_kept_maps_of_a_frozen_backbone_train_what_its_forward_passes_train(tmp_path, photographs, monkeypatch):
     kept = fit(tmp_path / "kept", photographs, COPIES)
     calls = []
-    monkeypatch.setattr("pipeline.network.training.FrozenMaps", lambda forward, load, plan: None)
+    monkeypatch.setattr("pipeline.network.training.FrozenMaps", lambda *_: None)
     real = Trainer._run_backbone
     monkeypatch.setattr(
         Trainer, "_run_backbone", lambda self, batch: calls.append(len(batch.rows)) or real(self, batch)
@@ -297,13 +298,13 @@ def test_large_epochs_are_larger_and_leave_batchnorm_as_it_was(tmp_path, photogr
     seen, norms = {}, {}
     step = Trainer._step
 
-    def watched(trainer, batch):
+    def watched(trainer, parts, agreed):
         at = trainer._steps_done()
         backbone = trainer.network.embedding.backbone
         before = {name: value.clone() for name, value in backbone.state_dict().items() if "_bn" in name}
-        result = step(trainer, batch)
+        result = step(trainer, parts, agreed)
         norms[at] = any(not torch.equal(backbone.state_dict()[name], value) for name, value in before.items())
-        seen[at] = tuple(batch.images.shape[:1:-1])
+        seen[at] = tuple(parts[0].images.shape[:1:-1])
         return result
 
     monkeypatch.setattr(Trainer, "_step", watched)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.arrays import NONE, AnyIntegers, Vectors
+from pipeline.distributed import Share
 from pipeline.matching.blocks import CPU
 from pipeline.matching.knn import search_exact
 from pipeline.matching.neighbours import Neighbours, no_neighbours
-
-
-class Share(NamedTuple):
-    """One of `total` consecutive parts of a base, which are equally long up to one row; `number` counts from 0."""
-
-    number: int
-    total: int
-
-    def bounds(self, length: int) -> tuple[int, int]:
-        """The first row of the part and the row after its last, of `length` rows."""
-        return length * self.number // self.total, length * (self.number + 1) // self.total
 
 
 class RowRange:

@@ -11,11 +11,12 @@ import numpy as np
 
 from pipeline.arrays import Vectors
 from pipeline.artifacts import atomic_file
+from pipeline.distributed import Share
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, shard_bounds, shard_path, write_sharded
 from pipeline.matching.gaps import Gaps
 from pipeline.matching.knn import SearchOptions, search
-from pipeline.matching.knn_parts import Share, merge_parts, search_part
+from pipeline.matching.knn_parts import merge_parts, search_part
 from pipeline.matching.neighbours import Neighbours
 from pipeline.task_context import TaskContext
 

@@ -12,6 +12,8 @@ from pipeline.network.training_set import TrainingSet, holdout_mask
 from pipeline.seeds import derive_seed
 from pipeline.settings import PhaseSettings
 
+SMALLEST_BATCH = 2  # images: BatchNorm cannot be trained on one
+
 
 class BatchPlan:
     """The batches of every epoch and of validation.
@@ -48,10 +50,15 @@ class BatchPlan:
         plan = plan_training_epoch(ratios, sizes, self.phase.batch_size, self._order_seed, epoch, copies)
         return [planned._replace(rows=self.train_rows[planned.rows]) for planned in plan]
 
-    def remaining_batches(self, epoch: int, step: int) -> Iterator[PlannedBatch]:
-        """The batches from this step of this epoch on, to the end of the last epoch that is run."""
+    def remaining_steps(self, epoch: int, step: int) -> Iterator[list[PlannedBatch]]:
+        """The steps from this one of this epoch on, to the end of the last epoch that is run, each in its parts.
+
+        A step is a batch, in `phase.accumulate` parts whose gradients are added up; a part has two images at least.
+        """
         for following in range(epoch, self.phase.epochs_run):
-            yield from self.train_batches(following)[step if following == epoch else 0 :]
+            for planned in self.train_batches(following)[step if following == epoch else 0 :]:
+                count = max(1, min(self.phase.accumulate, len(planned.rows) // SMALLEST_BATCH))
+                yield [planned._replace(rows=rows) for rows in np.array_split(planned.rows, count)]
 
     def validation_batches(self, epoch: int) -> list[PlannedBatch]:
         """The batches of the images held out for validation, at the sizes of this epoch."""

@@ -70,7 +70,6 @@ def adacos_start(classes: int) -> float:
     return math.sqrt(2.0) * math.log(max(classes, 3) - 1)
 
 
-@torch.no_grad()
 def adacos_scale(cosines: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
     """The next scale after `scale`, without gradients (Zhang et al. 2019): a tensor without dimensions.
 
@@ -79,12 +78,28 @@ def adacos_scale(cosines: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
     The scale does not change with fewer than three classes, for an empty batch, and where ln(B) is not positive, which
     would reverse the loss.
     """
-    if cosines.shape[1] < 3 or not len(cosines):
-        return scale
+    return adacos_scale_of_rows(adacos_rows(cosines, targets, scale), scale) if cosines.shape[1] > 2 else scale
+
+
+@torch.no_grad()
+def adacos_rows(cosines: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+    """What the scale of AdaCos needs of every image, (B, 2) float32 or more, of (B, C) cosines, targets (B,).
+
+    The logarithm of the sum over the other classes of exp(scale * cosine), and the cosine to the target.
+    """
     cosines = at_least_float32(cosines)
     others = (scale * cosines).scatter(1, targets[:, None], -torch.inf)
-    log_mean = others.logsumexp(dim=(0, 1)) - math.log(len(cosines))  # in logarithms: exp overflows above 88
-    angle = cosines.gather(1, targets[:, None]).clamp(-1.0, 1.0).acos().median().clamp(max=math.pi / 4)
+    return torch.cat([others.logsumexp(1, keepdim=True), cosines.gather(1, targets[:, None])], dim=1)
+
+
+@torch.no_grad()
+def adacos_scale_of_rows(rows: Tensor, scale: Tensor) -> Tensor:
+    """The next scale of AdaCos by the `adacos_rows` (B, 2) of a batch, which several ranks may have computed."""
+    if not len(rows):
+        return scale
+    log_sums, at_target = rows.unbind(1)
+    log_mean = log_sums.logsumexp(0) - math.log(len(rows))  # in logarithms: exp overflows above 88
+    angle = at_target.clamp(-1.0, 1.0).acos().median().clamp(max=math.pi / 4)
     following = (log_mean / angle.cos()).to(scale.dtype)
     return torch.where(following > 0.0, following, scale)
 

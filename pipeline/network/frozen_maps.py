@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import Tensor
 
 from pipeline.images.batches import LoadedBatch, PlannedBatch
 from pipeline.network.batch_plan import BatchPlan
+from pipeline.network.data_parallel import Maps, Replicas
 
-Maps = dict[str, Tensor]
 Load = Callable[[Iterable[PlannedBatch]], Iterator[LoadedBatch]]
 NOT_AUGMENTED = None  # the copy of an image that validation sees
 
@@ -19,12 +18,12 @@ class FrozenMaps:
     """Maps by copy and row. Memory: all of them, for EfficientNet-Lite0 at 224 px about 170 KB per image and copy.
 
     The maps of a copy are computed from the same batches whenever they are needed: a training that resumes computes
-    them again, and continues with the same bits.
+    them again, and continues with the same bits. Of several ranks each computes a slice of every batch, and keeps all.
     """
 
-    def __init__(self, forward: Callable[[LoadedBatch], Maps], load: Load, plan: BatchPlan):
+    def __init__(self, forward: Callable[[LoadedBatch], Maps], load: Load, plan: BatchPlan, replicas: Replicas):
         """forward: a loaded batch -> maps by name, (B, ...) each. load: planned batches with their pixels."""
-        self._forward, self._load, self._plan = forward, load, plan
+        self._forward, self._load, self._plan, self._replicas = forward, load, plan, replicas
         self._copies: dict[int | None, dict[int, Maps]] = {}
 
     def batches(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
@@ -43,11 +42,11 @@ class FrozenMaps:
 
     def _compute(self, planned: list[PlannedBatch]) -> dict[int, Maps]:
         found: dict[int, Maps] = {}
-        for batch in self._load(planned):
+        for batch in self._load(map(self._replicas.slice, planned)):
             maps = self._forward(batch) if len(batch.rows) else {}
             for at, row in enumerate(batch.rows.tolist()):
                 found[row] = {name: values[at].clone() for name, values in maps.items()}
-        return found
+        return self._replicas.join_maps(found)
 
     def _without_pixels(self, planned: PlannedBatch) -> LoadedBatch:
         """The rows that have maps; an image that could not be read has none."""

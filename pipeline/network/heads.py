@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.network.cosine_softmax import adacos_scale, adacos_start, arcface_logits, cosface_logits
+from pipeline.network.collectives import gather_rows
+from pipeline.network.cosine_softmax import (
+    adacos_rows,
+    adacos_scale_of_rows,
+    adacos_start,
+    arcface_logits,
+    cosface_logits,
+)
 
 
 class HeadOptions(NamedTuple):
@@ -157,9 +164,10 @@ class AdaCos(Head):
         self.register_buffer("scale", torch.tensor(adacos_start(classes)))
 
     def logits(self, scores: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Cosines times scale. In training mode, with targets, the scale is updated first."""
-        if self.training and targets is not None:
-            self.scale = adacos_scale(scores, targets, self.scale)
+        """Cosines times scale. In training mode, with targets, the scale is updated first, by all ranks' images."""
+        if self.training and targets is not None and self.classes > 2:
+            rows = gather_rows(adacos_rows(scores, targets, self.scale))
+            self.scale = adacos_scale_of_rows(rows, self.scale)
         return self.scale * scores
 
 

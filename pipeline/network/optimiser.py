@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.settings import PhaseSettings
@@ -46,5 +47,5 @@ def clip_local_gradients(network: LandmarkNetwork) -> None:
 
 
 def batchnorm_layers(module: nn.Module) -> list[nn.Module]:
-    """All BatchNorm2d layers of a backbone."""
-    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    """All BatchNorm layers of a backbone, whether or not they see the images of other ranks."""
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]

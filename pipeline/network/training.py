@@ -2,73 +2,50 @@
 
 As in Yokoo et al. 2020: SGD with momentum, a cosine schedule per iteration, weight decay on all parameters (also on
 biases and BatchNorm, as in the published code), batches of one aspect ratio. All randomness comes from (seed, purpose,
-step or image): on a CPU a training that was killed and resumed gives bit-identical weights.
+step or image): on a CPU a training that was killed and resumed gives bit-identical weights. Several ranks share every
+batch (data_parallel.py).
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.artifacts import atomic_file
 from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.hardware import resolve_training_precision
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
 from pipeline.images.rejection import Rejections
-from pipeline.network.batch_plan import BatchPlan
-from pipeline.network.checkpoint import load_training_state, save_network, save_training_state
+from pipeline.network.batch_plan import SMALLEST_BATCH, BatchPlan
+from pipeline.network.checkpoint import save_network
+from pipeline.network.data_parallel import Agreement, Replicas, weigh
 from pipeline.network.folding import fold_for_evaluation
 from pipeline.network.frozen_maps import FrozenMaps
 from pipeline.network.landmark_network import LandmarkNetwork, Losses, build_embedding, build_landmark_network
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
+from pipeline.network.step_readings import Reading, StepReadings
 from pipeline.network.training_set import TrainingSet, map_classes
+from pipeline.network.training_state import (
+    COLUMNS,
+    HISTORY,
+    Progress,
+    TrainingFolder,
+    TrainingSetup,
+    identify_training,
+)
 from pipeline.seeds import derive_seed, seeded
-from pipeline.settings import ModelSettings, PhaseSettings
 from pipeline.task_context import TaskContext
 
-SMALLEST_BATCH = 2  # images: BatchNorm cannot be trained on one
-STATE, HISTORY = "state.pt", "history.csv"
 OnStep = Callable[[int, int, float, float], None]  # step, steps, loss, learning rate
-COLUMNS = [
-    "epoch", "steps", "train_loss", "local_loss", "train_accuracy", "validation_loss", "validation_top1",
-    "learning_rate",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TrainingSetup:
-    """What is trained and how: the model, one of its two phases, the seed of the run, and the device."""
-
-    model: ModelSettings
-    phase: PhaseSettings
-    seed: int
-    device: torch.device
-
-
-@dataclass
-class Progress:
-    """How far a training is; together with the tensors it is all that a checkpoint holds."""
-
-    epoch: int = 0
-    step: int = 0  # within the epoch
-    loss_sum: float = 0.0  # over the images of the epoch so far
-    local_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    history: list[dict[str, float | int | None]] = field(default_factory=list)
 
 
 def train(
@@ -84,7 +61,8 @@ def train(
     raised.
     Batches are trained without images that cannot be read, which task.folder gets rejected.csv for.
     Raises PipelineError: fewer than two images, a loss or weights that are not finite, the state of another training,
-    more unreadable images than the split tolerates (of images that are of no split, one).
+    more unreadable images than the split tolerates (of images that are of no split, one). PartDone on every rank of the
+    task but the first, once all are done.
     """
     if len(images.paths) < 2:
         raise PipelineError(
@@ -101,6 +79,7 @@ def train(
     rejections = Rejections(images.split, task.folder) if images.split is not None else None
     with task.training_progress() as on_step:
         Trainer(network, setup, images, task, rejections).run(on_step)
+    task.ranks.leave_to_first()
     if rejections is not None:
         rejections.write(task)
     return network.cpu().eval()
@@ -129,92 +108,114 @@ class Trainer:
         self.phase, self.seed, self.device = setup.phase, setup.seed, setup.device
         self.images, self.task, self.rejections = images, task, rejections
         self.on_bad = rejections.add if rejections is not None else None
-        self.identity = _identity(network, setup, images)
+        identity = identify_training(network, setup, images)
+        self.replicas, self.readings = Replicas(task.ranks, self.device), StepReadings(self.device)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frozen = self.phase.backbone_lr_scale == 0.0
         self.precision = resolve_training_precision(self.device.type, self.phase.precision)
         self.backbone: nn.Module = self.network.embedding.backbone
         if self.frozen:  # then it only ever evaluates
             self.backbone = fold_for_evaluation(self.backbone, self.device, self.phase.precision)
+        self.replicas.share_batchnorm(self.network)
+        if setup.compiled:
+            self.network.compile()
         self.optimiser = make_optimiser(self.network, self.phase)
+        self.folder = TrainingFolder(task.scratch, identity, self.network, self.optimiser, rejections)
         self.classes = torch.from_numpy(map_classes(images.labels)[1])
         self.plan = BatchPlan(images, self.phase, self.seed)
-        keeps_maps = self.frozen and self.phase.augment_copies
-        self.frozen_maps = FrozenMaps(self._run_backbone, self._load, self.plan) if keeps_maps else None
-        self.progress = Progress()
+        self.frozen_maps: FrozenMaps | None = None
+        if self.frozen and self.phase.augment_copies:
+            self.frozen_maps = FrozenMaps(self._run_backbone, self._load_or_stop, self.plan, self.replicas)
+        self.progress, self.loss = Progress(), 0.0
 
     def run(self, on_step: OnStep) -> None:
         """Train all remaining epochs. With no epochs the network does not change."""
         self._resume()
-        self._write_history()
-        planned = self.plan.remaining_batches(self.progress.epoch, self.progress.step)
-        batches = self._read(planned)
+        steps, ahead = itertools.tee(self.plan.remaining_steps(self.progress.epoch, self.progress.step))
+        batches = self._read_steps(self.replicas.slice(part) for parts in ahead for part in parts)
         while self.progress.epoch < self.phase.epochs_run:
             left = self.plan.epoch_steps[self.progress.epoch] - self.progress.step
-            for batch in itertools.islice(batches, left):
-                loss, rate = self._step(batch)
+            for planned in itertools.islice(steps, left):
+                parts = list(itertools.islice(batches, len(planned)))
+                agreed = self.replicas.agree(planned, parts, self.task.should_stop())
+                rate = self._step(parts, agreed)
                 if self._steps_done() % self.phase.checkpoint_steps == 0:
                     self._save()
-                on_step(self._steps_done(), self.plan.steps, loss, rate)
-                if self.task.should_stop():
+                on_step(self._steps_done(), self.plan.steps, self.loss, rate)
+                if agreed.should_stop:
                     self._save()
                     raise KeyboardInterrupt
             self._finish_epoch()
 
-    def _read(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
+    def _read_steps(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
         """The planned batches, without their pixels where the maps of a frozen backbone are kept."""
         return self._load(planned) if self.frozen_maps is None else self.frozen_maps.batches(planned)
 
     def _load(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
-        """The planned batches with their pixels; when the user asks to stop, the state is saved."""
+        """The planned batches with their pixels."""
         augmenter = Augmenter(self.phase.augment, derive_seed(self.seed, "augment"))
-        for batch in load_batches(self.images.paths, planned, augmenter, self.task.workers, on_bad=self.on_bad):
+        return load_batches(self.images.paths, planned, augmenter, self.task.workers, on_bad=self.on_bad)
+
+    def _load_or_stop(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
+        """The same between two steps; when the user asks to stop, the state is saved."""
+        for batch in self._load(planned):
             yield batch
             if self.task.should_stop():
-                self._save()
+                self._save_alone()
                 raise KeyboardInterrupt
 
-    def _step(self, batch: LoadedBatch) -> tuple[float, float]:
-        """One optimiser step: its loss and learning rate. Raises PipelineError when the GPU memory does not suffice."""
+    def _step(self, parts: list[LoadedBatch], agreed: Agreement) -> float:
+        """One optimiser step: its learning rate. Raises PipelineError when the GPU memory does not suffice."""
+        rate = learning_rate(self.phase, self._steps_done(), self.plan.schedule_steps)
+        if agreed.has_bad:
+            self._gather_rejections()
+        if agreed.has_bad and (min(agreed.images) < SMALLEST_BATCH or agreed.has_empty):
+            self.progress.step += 1  # next to nothing of it can be read: the step is left out
+            return rate
         try:
-            return self._optimise(batch)
+            self._optimise(parts, agreed, rate)
         except torch.OutOfMemoryError as error:
             raise PipelineError(
                 f"the GPU has not enough memory for batches of {self.phase.batch_size}",
                 f"step {self._steps_done()} of {self.plan.steps}",
-                "lower batch_size (and learning_rate with it), or take a smaller template",
+                "raise accumulate, which computes a batch in parts, or take a smaller template",
             ) from error
+        self.progress.step += 1
+        return rate
 
-    def _optimise(self, batch: LoadedBatch) -> tuple[float, float]:
-        rate = learning_rate(self.phase, self._steps_done(), self.plan.schedule_steps)
-        if batch.bad and len(batch.rows) < SMALLEST_BATCH:  # next to nothing of it can be read: the step is left out
-            self.progress.step += 1
-            return 0.0, rate
+    def _optimise(self, parts: list[LoadedBatch], agreed: Agreement, rate: float) -> None:
+        """A step by the gradient of the mean loss over the images of all parts and ranks."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self._set_modes()
-        targets = self.classes[batch.rows].to(self.device)
-        with seeded(self.seed, "step", self._steps_done()):  # for stochastic depth
-            losses = self._compute_losses(batch, targets)
-        value, local_value = torch.stack([losses.head, losses.local]).tolist()  # synchronises: the bad step stops
-        if not math.isfinite(value + local_value):
-            raise self._not_finite(f"the loss is {value}, of the local branch {local_value}", batch)
+        network, computed = self.replicas.wrap(self.network), []
         self.optimiser.zero_grad(set_to_none=True)
-        (losses.head + losses.local).backward()
+        rank = [self.task.ranks.number] if self.task.ranks.number else []
+        with seeded(self.seed, "step", self._steps_done(), *rank):  # for stochastic depth
+            for part in parts:
+                with self.replicas.summing_later(network, part is not parts[-1]):
+                    losses = self._compute_losses(network, part)
+                    total = weigh(losses.head + losses.local, len(part.rows), sum(agreed.images), self.task.ranks.count)
+                    total.backward()
+                computed.append((losses, part.rows.tolist()))
+        self._count(self.readings.exchange(computed, agreed.counted))
         clip_local_gradients(self.network)
         self.optimiser.step()
-        self.progress.step += 1
-        self.progress.loss_sum += value * len(targets)
-        self.progress.local_sum += local_value * len(targets)
-        self.progress.correct += int(losses.correct)
-        self.progress.seen += len(targets)
-        return value, rate
 
-    def _compute_losses(self, batch: LoadedBatch, targets: Tensor) -> Losses:
+    def _count(self, readings: list[Reading]) -> None:
+        """Add up what was computed. Raises PipelineError for a loss that is not finite: the last good state is kept."""
+        for read in readings:
+            if not math.isfinite(read.loss + read.local):
+                raise self._not_finite(f"the loss is {read.loss}, of the local branch {read.local}", read.rows)
+            self.progress.add(read.loss, read.local, read.correct, read.images)
+            self.loss = read.loss
+
+    def _compute_losses(self, network: nn.Module, batch: LoadedBatch) -> Losses:
         copy = self.progress.epoch % max(self.phase.augment_copies, 1)
         inputs = self._find_maps(batch, copy) if self.frozen else batch.images.to(self.device, non_blocking=True)
+        targets = self.classes[batch.rows].to(self.device, non_blocking=True)
         with mixed_precision(self.device, self.precision):
-            return self.network(inputs, targets)
+            return network(inputs, targets)
 
     def _find_maps(self, batch: LoadedBatch, copy: int | None = None) -> dict[str, Tensor]:
         """The maps of the batch for what follows the backbone, kept or computed. copy: None = not augmented."""
@@ -240,11 +241,14 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Validate, add a row to the history, and save."""
-        done = self.progress
+        self._count(self.readings.finish())
+        done = self.progress.of_all(self.replicas)
+        self._take_over(done)
         if not done.seen and self.plan.epoch_steps[done.epoch]:
             what = f"not one photograph of epoch {done.epoch + 1} could be read"
             raise PipelineError(what, self.task.scratch, "restore the files", exit_code=3)
         loss, top1 = self._validate()
+        self._gather_rejections()
         means = [value / done.seen for value in (done.loss_sum, done.local_sum, done.correct)]
         rate = self.optimiser.param_groups[0]["lr"]
         row = (done.epoch + 1, self._steps_done(), *means, loss, top1, rate)
@@ -259,7 +263,8 @@ class Trainer:
             return None, None
         self.network.eval()
         loss, correct, count = 0.0, 0, 0
-        for batch in self._read(self.plan.validation_batches(self.progress.epoch)):
+        planned = map(self.replicas.slice_evenly, self.plan.validation_batches(self.progress.epoch))
+        for batch in self._load_or_stop(planned) if self.frozen_maps is None else self.frozen_maps.batches(planned):
             if not len(batch.rows):
                 continue
             targets = self.classes[batch.rows].to(self.device)
@@ -268,64 +273,47 @@ class Trainer:
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += int((logits.argmax(1) == targets).sum())
             count += len(targets)
-        return (loss / count, correct / count) if count else (None, None)
+        loss, right, of_all = self.replicas.sum([loss, correct, count])
+        return (loss / of_all, right / of_all) if of_all else (None, None)
 
     def _steps_done(self) -> int:
         return self.plan.steps_before(self.progress.epoch) + self.progress.step
 
-    def _save(self) -> None:
-        """Save state and history. Weights that are not finite are refused, so that the last good state remains."""
-        for name, value in self.network.state_dict().items():
-            if not value.isfinite().all():
-                raise self._not_finite(f"{name} is not finite", None)
-        state = {
-            "identity": self.identity,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "progress": asdict(self.progress),
-            "rejected": dict(self.rejections.reasons) if self.rejections is not None else {},
-        }
-        save_training_state(self.task.scratch / STATE, state)
-        self._write_history()
+    def _gather_rejections(self) -> None:
+        """Leave out what other ranks could not read."""
+        if self.rejections is not None and self.task.ranks.count > 1:
+            for reasons in self.replicas.gather(self.rejections.reasons):
+                for position, reason in reasons.items():
+                    self.rejections.add(position, reason)
 
-    def _write_history(self) -> None:
-        """The finished epochs as CSV; it holds no times, so that equal trainings write equal bytes."""
-        history = pd.DataFrame(self.progress.history, columns=COLUMNS)
-        with atomic_file(self.task.scratch / HISTORY) as part:
-            history.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+    def _save(self) -> None:
+        """Save the state that all ranks have reached. Weights that are not finite are refused."""
+        self._count(self.readings.finish())
+        self._save_alone(self.progress.of_all(self.replicas))
+
+    def _save_alone(self, progress: Progress | None = None) -> None:
+        """Save the state by the first rank, where it does not hear of the others."""
+        if self.task.ranks.is_first:
+            try:
+                self.folder.save(progress or self.progress)
+            except FloatingPointError as error:
+                raise self._not_finite(str(error), []) from error
 
     def _resume(self) -> None:
         """Continue from the saved state, if there is one."""
-        path = self.task.scratch / STATE
-        if not path.exists():
-            return
-        state = load_training_state(path)
-        if state["identity"] != self.identity:
-            raise PipelineError(
-                "this is the state of another training: its settings, photographs or starting weights differ", path,
-                "delete the file to train from the start",
-            )  # fmt: skip
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.progress = Progress(**state["progress"])
-        if self.rejections is not None:
-            self.rejections.add_unreadable(state["rejected"])
+        self._take_over(self.folder.load())
+        if self.task.ranks.is_first:
+            self.folder.write_history(self.progress)
 
-    def _not_finite(self, what: str, batch: LoadedBatch | None) -> PipelineError:
-        names = [Path(self.images.paths[row]).stem for row in batch.rows.tolist()] if batch else []
+    def _take_over(self, progress: Progress) -> None:
+        """Go on from a progress of all ranks; its sums become part of the first rank's."""
+        others = Progress(progress.epoch, progress.step, history=progress.history)
+        self.progress = progress if self.task.ranks.is_first else others
+
+    def _not_finite(self, what: str, rows: list[int]) -> PipelineError:
+        names = [Path(self.images.paths[row]).stem for row in rows]
         return PipelineError(
             f"{what} at step {self._steps_done()} of {self.plan.steps}",
             f"the batch of {', '.join(names)}" if names else self.task.scratch,
             "lower learning_rate, or set precision = 'float32'; the last good state is kept",
         )
-
-
-def _identity(network: LandmarkNetwork, setup: TrainingSetup, images: TrainingSet) -> str:
-    """A digest of everything that the result depends on, by which the state of another training is recognised."""
-    digest = hashlib.sha256(f"{setup.seed}\n{setup.phase.model_dump_json()}\n".encode())
-    digest.update("\n".join(Path(path).name for path in images.paths).encode())
-    digest.update(np.asarray(images.aspect_ratios, np.float64).tobytes())
-    digest.update(np.asarray(images.labels, np.int64).tobytes())
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -17,16 +17,18 @@ def device_key(config: Config) -> dict[str, str]:
     return {"device": resolve_device(config.runtime.device)}
 
 
-def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | LocalSettings) -> dict[str, str]:
-    """The precision that these settings mean here."""
-    return {"precision": resolve_precision(resolve_device(config.runtime.device), settings.precision)}
+def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | LocalSettings) -> dict[str, Any]:
+    """The precision that these settings mean here, and that networks are compiled, where they are."""
+    precision = resolve_precision(resolve_device(config.runtime.device), settings.precision)
+    return {"precision": precision} | ({"compile": True} if config.runtime.compile else {})
 
 
 def training_key(config: Config, model: ModelSettings, phase: str, unused: set[str]) -> dict[str, Any]:
     """The settings that affect one phase of training, without the `unused` ones of the model."""
     values = model.model_dump(exclude=unused)
-    if not values[phase]["augment_copies"]:  # a later setting: what was trained before it stays fresh
-        del values[phase]["augment_copies"]
+    for name, without_effect in (("augment_copies", 0), ("accumulate", 1)):
+        if values[phase][name] == without_effect:  # a later setting: what was trained before it stays fresh
+            del values[phase][name]
     values[phase] |= precision_key(config, getattr(model, phase))
     return {"model": values, "seed": config.seed} | device_key(config)
 

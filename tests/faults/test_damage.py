@@ -37,8 +37,9 @@ from pipeline.images.survey import survey_splits
 from pipeline.matching.gaps import Gaps
 from pipeline.matching.knn import SearchOptions, search
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.network.training import TrainingSetup, train_and_save
+from pipeline.network.training import train_and_save
 from pipeline.network.training_set import TrainingSet
+from pipeline.network.training_state import TrainingSetup
 from pipeline.ranking.registry import STEPS
 from pipeline.settings import DataSettings, ExtractSettings, LocalSettings, ModelSettings, PhaseSettings
 

@@ -33,8 +33,9 @@ from pipeline.matching.knn import SearchOptions, Tiling, search, search_exact
 from pipeline.network.backbone import load_matching
 from pipeline.network.checkpoint import WEIGHTS, load_network, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
-from pipeline.network.training import STATE, TrainingSetup, train
+from pipeline.network.training import train
 from pipeline.network.training_set import TrainingSet
+from pipeline.network.training_state import STATE, TrainingSetup
 from pipeline.ranking.evidence import DescriptorPair
 from pipeline.ranking.expansion import expand_queries
 from pipeline.ranking.k_reciprocal import k_reciprocal_step

@@ -1,0 +1,162 @@
+"""Training on several ranks: the weights of one process, up to the order of sums, and states that any number reads."""
+
+import copy
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from photographs import write_photographs
+from ranks import run_ranks
+from tasks import TrainingTask
+
+from pipeline.distributed import PartDone
+from pipeline.network.collectives import GlobalBatchNorm, gather_rows, share_batchnorm, sum_over_ranks
+from pipeline.network.data_parallel import Replicas
+from pipeline.network.training import train_and_save
+from pipeline.network.training_set import TrainingSet
+from pipeline.network.training_state import HISTORY, TrainingSetup
+from pipeline.settings import ModelSettings, PhaseSettings
+
+MODEL = ModelSettings(backbone="resnet18", weights="none", dims=16)
+PHASE = PhaseSettings(
+    epochs=2,
+    batch_size=8,
+    learning_rate=0.002,
+    template=[(96, 64), (64, 64), (64, 96)],
+    validation_fraction=0.11,
+    checkpoint_steps=2,
+    precision="float32",
+    head="adacos",
+)
+FROZEN = PHASE.model_copy(update={"augment_copies": 1, "backbone_lr_scale": 0.0, "head": "arcface"})
+# Of a weight, relative to the greatest in its tensor: float32 sums in another order, over six steps. What has no
+# gradient but noise, as a bias before BatchNorm, is as great as the noise: it is compared with SMALL.
+TOLERANCE, SMALL = 1e-3, 1e-3
+
+
+@pytest.fixture(autouse=True)
+def smooth_network(monkeypatch):
+    """Where a ReLU or a maximum is almost a tie, the last bit decides it, and a whole gradient with it."""
+    monkeypatch.setattr(torch.nn.ReLU, "forward", lambda self, values: F.softplus(values))
+    monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda self, values: F.avg_pool2d(values, 3, 2, 1))
+    monkeypatch.setattr(F, "relu", lambda values, inplace=False: F.softplus(values))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_photographs(tmp_path_factory.mktemp("photographs"), 27)
+
+
+def fit(folder, photographs, phase, ranks=None, **options):
+    """Train and save as a stage does; on one of several ranks its part of that."""
+    torch.set_num_threads(1)
+    task = TrainingTask(folder, **options)
+    if ranks is not None:
+        task.ranks = ranks
+        ranks.open_counter()
+    try:
+        train_and_save(task, TrainingSetup(MODEL, phase, 5, torch.device("cpu")), photographs)
+    except PartDone:
+        assert not ranks.is_first
+
+
+def fit_by(count, folder, photographs, phase, **options):
+    """The weights and the history of a training by so many ranks."""
+    if count == 1:
+        fit(folder, photographs, phase, **options)
+    else:
+        assert run_ranks(count, lambda ranks: fit(folder, photographs, phase, ranks, **options)) == [0] * count
+    return safetensors.torch.load_file(folder / "weights.safetensors"), (folder / HISTORY).read_text().splitlines()
+
+
+def assert_near(found, wanted):
+    for name, value in wanted[0].items():
+        scale = max(float(value.double().abs().max()), SMALL)
+        torch.testing.assert_close(found[0][name].double(), value.double(), rtol=0, atol=TOLERANCE * scale, msg=name)
+    for line, expected in zip(found[1][1:], wanted[1][1:], strict=True):
+        np.testing.assert_allclose(*([float(cell) for cell in row.split(",")] for row in (line, expected)), rtol=5e-3)
+
+
+@pytest.mark.parametrize("phase", [PHASE, FROZEN], ids=["whole", "frozen"])
+def test_two_and_three_ranks_train_the_weights_of_one(tmp_path, photographs, phase):
+    alone = fit_by(1, tmp_path / "1", photographs, phase)
+    for count in (2, 3):
+        assert_near(fit_by(count, tmp_path / str(count), photographs, phase), alone)
+
+
+@pytest.mark.parametrize("phase", [PHASE, FROZEN], ids=["whole", "frozen"])
+def test_a_training_goes_on_with_another_number_of_ranks(tmp_path, photographs, phase):
+    alone, folder = fit_by(1, tmp_path / "1", photographs, phase), tmp_path / "others"
+    assert run_ranks(2, lambda ranks: fit(folder, photographs, phase, ranks, on_step=kill_at(3))) == [1, 1]
+    assert run_ranks(3, lambda ranks: fit(folder, photographs, phase, ranks, on_step=kill_at(5))) == [1, 1, 1]
+    assert_near(fit_by(1, folder, photographs, phase), alone)
+
+
+def kill_at(step):
+    def on_step(done, *_):
+        if done == step:
+            raise ArithmeticError
+
+    return on_step
+
+
+def test_a_batch_in_parts_trains_what_ranks_train_in_parts(tmp_path, photographs):
+    phase = PHASE.model_copy(update={"accumulate": 2, "head": "arcface", "epochs": 1})
+    alone = fit_by(1, tmp_path / "1", photographs, phase)
+    assert_near(fit_by(2, tmp_path / "2", photographs, phase), alone)
+
+
+def test_without_batchnorm_a_batch_in_parts_trains_what_the_whole_trains(tmp_path, photographs):
+    phase = FROZEN.model_copy(update={"epochs": 1})
+    whole = fit_by(1, tmp_path / "whole", photographs, phase)
+    parts = fit_by(1, tmp_path / "parts", photographs, phase.model_copy(update={"accumulate": 2}))
+    different = {name for name, value in whole[0].items() if not torch.allclose(parts[0][name], value, atol=1e-3)}
+    assert all("norm" in name or "attention.1" in name for name in different), different
+
+
+def test_a_batch_of_fewer_images_than_ranks_is_every_rank_s(tmp_path, photographs):
+    few = TrainingSet(photographs.paths[:2], photographs.aspect_ratios[:2], np.array([3, 7]))
+    phase = PHASE.model_copy(update={"epochs": 1, "head": "arcface"})
+    alone = fit_by(1, tmp_path / "1", few, phase)
+    found = fit_by(3, tmp_path / "3", few, phase)
+    assert_near(found, alone)
+
+
+def test_batchnorm_of_one_rank_is_torch_s():
+    torch.manual_seed(1)
+    ours = torch.nn.Sequential(torch.nn.BatchNorm2d(5), torch.nn.BatchNorm1d(5))
+    torch_s = copy.deepcopy(ours)
+    share_batchnorm(ours)
+    assert all(isinstance(layer, GlobalBatchNorm) for layer in ours)
+    assert ours.state_dict().keys() == torch_s.state_dict().keys()
+    values = torch.randn(4, 5, 3, 2) * 3 + 1
+    for network in (ours, torch_s):
+        for mode in (True, False):
+            network.train(mode)
+            network[0](values), network[1](values[:, :, 0, 0])
+    for mode in (True, False):
+        ours.train(mode), torch_s.train(mode)
+        torch.testing.assert_close(ours[0](values), torch_s[0](values))
+        torch.testing.assert_close(ours[1](values[..., 0, 0]), torch_s[1](values[..., 0, 0]))
+    for name, value in torch_s.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+
+
+def test_rows_and_sums_of_one_rank_are_its_own():
+    values = torch.randn(3, 2, requires_grad=True)
+    assert sum_over_ranks(values) is values and gather_rows(values) is values
+
+
+def test_rows_of_all_ranks_are_gathered_in_their_order(tmp_path):
+    def work(ranks):
+        Replicas(ranks, torch.device("cpu"))
+        gathered = gather_rows(torch.full((ranks.number, 2), float(ranks.number)))
+        assert gathered.tolist() == [[1.0, 1.0], [2.0, 2.0], [2.0, 2.0]]
+        own = torch.tensor([float(ranks.number)], requires_grad=True)
+        total = sum_over_ranks(own)
+        (total * ranks.number).sum().backward()
+        assert total.item() == 3.0 and own.grad.item() == 3.0
+
+    assert run_ranks(3, work) == [0, 0, 0]
