@@ -88,10 +88,10 @@ class Replicas:
         """What the parts of a step hold on all ranks together; of the planned ones every rank has loaded its slice."""
         images = [len(part.rows) for part in parts]
         flags = [any(part.bad for part in parts), not all(images), should_stop]
-        agreed = [int(value) for value in self.sum([*images, *flags])]
+        *agreed, has_bad, has_empty, stop = (int(value) for value in self.sum([*images, *flags]))
         is_shared = all(len(part.rows) < self.ranks.count for part in planned)
         counted = self.ranks.is_first or not is_shared
-        return Agreement(agreed[: len(images)], *(bool(flag) for flag in agreed[len(images) :]), counted)
+        return Agreement(agreed, has_bad > 0, has_empty > 0, stop > 0, counted)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """The sums over all ranks, in float64. No GPU is waited for."""
