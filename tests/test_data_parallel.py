@@ -78,7 +78,9 @@ def assert_near(found, wanted):
         scale = max(float(value.double().abs().max()), 1e-3)
         torch.testing.assert_close(found[0][name].double(), value.double(), rtol=0, atol=TOLERANCE * scale, msg=name)
     for line, expected in zip(found[1][1:], wanted[1][1:], strict=True):
-        np.testing.assert_allclose(*([float(cell or 0) for cell in row.split(",")] for row in (line, expected)), rtol=5e-3)
+        np.testing.assert_allclose(
+            *([float(cell or 0) for cell in row.split(",")] for row in (line, expected)), rtol=5e-3
+        )
 
 
 @pytest.mark.parametrize("phase", [PHASE, FROZEN], ids=["whole", "frozen"])
