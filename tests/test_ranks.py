@@ -9,18 +9,28 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from photographs import SHAPES, write_photographs
 from ranks import run_ranks
 from runs import ROOT, arguments_for, artifacts, share_finished
-from tasks import RecordedTask
+from tasks import RecordedTask, TrainingTask
 
 from pipeline.device import choose_device
 from pipeline.distributed import PartDone, Ranks, Share
+from pipeline.features.global_descriptors import write_descriptors
 from pipeline.features.store import write_sharded
+from pipeline.images.inspection import Tolerance
+from pipeline.images.split import Split
 from pipeline.matching.gaps import Gaps
 from pipeline.matching.knn import SearchOptions
 from pipeline.matching.neighbour_lists import NeighbourSearch, write_neighbours
+from pipeline.network.training import train_and_save
+from pipeline.network.training_set import TrainingSet
+from pipeline.network.training_state import TrainingSetup
 from pipeline.processes import available_cores
+from pipeline.settings import ExtractSettings, ModelSettings, PhaseSettings
 from pipeline.task_context import TaskContext
 
 
@@ -74,6 +84,43 @@ def test_ranks_that_search_parts_of_the_base_write_the_lists_of_one(tmp_path, co
         write_neighbours(RecordedTask(folder / "alone"), search, "rows")
         for name in ("rows.npy", "similarities.npy"):
             assert (folder / "ranks" / name).read_bytes() == (folder / "alone" / name).read_bytes(), (number, name)
+
+
+class Tints(torch.nn.Module):
+    """The mean colour of an image: a network that is quick."""
+
+    def forward(self, images):
+        return images.mean((2, 3)) + 1.0
+
+
+def test_what_any_rank_cannot_read_is_in_the_list_of_the_first(tmp_path):
+    images = write_photographs(tmp_path / "photographs", 20)
+    table = pd.DataFrame({"path": [path.name for path in images.paths], "landmark": images.labels})
+    table["id"], table["left"], table["top"] = table["path"], 0.0, 0.0
+    sizes = [SHAPES[row // 3 % 3] for row in range(20)]
+    table["width"], table["height"] = zip(*sizes, strict=True)
+    table["right"], table["bottom"] = table["width"].astype(float), table["height"].astype(float)
+    for row in (1, 4, 11, 19):
+        images.paths[row].write_bytes(b"no photograph")
+    split = Split(table, tmp_path / "photographs", Tolerance("train", 20, 0, 0.3))
+    extract = ExtractSettings(template=[(64, 64)], scales=[1.0], shard_rows=3, precision="float32")
+    phase = PhaseSettings(epochs=1, batch_size=4, template=[(64, 64)], validation_fraction=0.2, precision="float32")
+    model = ModelSettings(backbone="resnet18", weights="none", dims=8)
+    setup = TrainingSetup(model, phase, 3, torch.device("cpu"))
+
+    def extract_all(task):
+        write_descriptors(task, Tints(), split, extract, torch.device("cpu"))
+
+    def train_all(task):
+        train_and_save(task, setup, TrainingSet.from_split(split))
+
+    for name, work in {"extracted": extract_all, "trained": train_all}.items():
+        assert run_ranks(2, lambda ranks, name=name, work=work: share(ranks, tmp_path / f"{name} by 2", work)) == [0, 0]
+        work(TrainingTask(tmp_path / f"{name} by 1"))
+        lists = [(tmp_path / f"{name} by {count}" / "rejected.csv").read_text() for count in (1, 2)]
+        assert lists[0] == lists[1] and lists[0].count("photo") == 8  # each with its id and its path
+    alone, shared = ((tmp_path / f"extracted by {count}" / "descriptors.npy").read_bytes() for count in (1, 2))
+    assert alone == shared
 
 
 def test_parts_of_ranks_cover_a_sequence_in_its_order():

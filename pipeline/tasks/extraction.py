@@ -103,6 +103,8 @@ def _extract_global(task: TaskContext, config: Config, extraction: Extraction) -
     device = choose_device(config.runtime.device)
     network = load_network(task.input(extraction.network), config.models[extraction.model])
     embedding = fold_for_evaluation(network.embedding, device, config.extract.precision)
+    if config.runtime.compile:
+        embedding.compile()
     split = open_digested_split(task, config, extraction.split)
     write_descriptors(task, embedding, split, config.extract, device)
     task.facts["rows"] = len(split)
@@ -134,7 +136,10 @@ def _open_extractor(task: TaskContext, config: Config, extraction: Extraction) -
 
     device = choose_device(config.runtime.device)
     network = LocalNetwork(load_network(task.input(extraction.network), config.models[extraction.model]))
-    return LocalExtractor(fold_for_evaluation(network, device, config.local.precision), config.local, device)
+    network = fold_for_evaluation(network, device, config.local.precision)
+    if config.runtime.compile:
+        network.compile()
+    return LocalExtractor(network, config.local, device)
 
 
 def _calibrate(task: TaskContext, config: Config, extraction: Extraction) -> None:
