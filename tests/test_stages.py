@@ -86,6 +86,19 @@ def test_a_query_gets_the_rows_of_the_submissions(smoke):
     assert [f"{answer.landmark} {answer.confidence:.6f}" for answer in answers] == landmarks
 
 
+def test_the_notebook_runs_on_a_finished_run(smoke, capsys):
+    _, outputs = smoke
+    cells = json.loads((ROOT / "docs" / "demo.ipynb").read_text())["cells"]
+    names = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None  # it is stored as it is written
+            source = "".join(cell["source"]).replace("outputs/demo", str(outputs))
+            exec(compile(source, "demo.ipynb", "exec"), names)
+    assert names["sheet"].size == (1050, 150) and len(names["answer"].ids) > 5
+    assert "5 votes: mAP@100" in capsys.readouterr().out
+
+
 def test_a_changed_setting_reruns_its_stage_alone_and_the_status_names_what_is_stale(smoke, tmp_path, capsys):
     arguments, outputs = smoke
     shutil.copytree(outputs, tmp_path / "smoke")

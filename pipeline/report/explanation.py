@@ -48,7 +48,7 @@ class Explainer:
         for row, similarity in zip(reading.near[query, : self.votes], reading.similarities[query], strict=False):
             landmark = int(reading.landmarks[row]) if row != NONE else NO_LABEL
             if row != NONE:
-                caption = f"{name_landmark(landmark, reading.names)}, {similarity:.2f}"
+                caption = f"{name_landmark(landmark, reading.names)}, {similarity:.3f}"
                 cells.append(show_image(self.train, int(row), landmark in right if right else None, caption))
         return cells
 
