@@ -43,8 +43,8 @@ from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.images.decode import decode_photograph
 from pipeline.images.inspection import Limits, inspect_photograph
-from pipeline.network.backbone import load_matching, read_weights
 from pipeline.network.checkpoint import load_training_state
+from pipeline.network.weights import load_matching, read_weights
 from pipeline.processes import start_workers
 
 SEPARATOR = b"\x1d"  # between the files of an input that is several

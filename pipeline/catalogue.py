@@ -23,5 +23,6 @@ HEADS: dict[str, HeadTraits] = {
     "softmax": HeadTraits(margin=False),
 }
 POOLINGS = ("gem", "spoc", "mac", "rmac")
+PUBLISHED = ("imagenet", "pretrained")  # weights of a backbone as published: two words for one thing
 AUGMENTATIONS = ("none", "soft", "middle")
 LIST_LENGTH = 100  # images that Google Landmarks v2 accepts and scores per query

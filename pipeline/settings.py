@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.catalogue import AUGMENTATIONS, HEADS, POOLINGS
+from pipeline.catalogue import AUGMENTATIONS, HEADS, POOLINGS, PUBLISHED
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
@@ -201,8 +201,9 @@ class PhaseSettings(Settings):
 class ModelSettings(Settings):
     """One embedding network; several of them are an ensemble."""
 
-    backbone: str = "resnet101"  # name of the network, see docs/network.md
-    weights: str = "imagenet"  # none, imagenet, or a path to .safetensors / state-dict weights
+    backbone: str = "resnet101"  # name of the network, see docs/network.md; timm/<name> for any model of timm
+    weights: str = "imagenet"  # none, imagenet (as published), or a file or Hugging Face folder of weights
+    class_token: bool = False  # whether a transformer's class token is joined to its pooled patches
     pooling: Annotated[str, one_of(POOLINGS)] = "gem"  # of the deep feature map
     gem_power: Annotated[float, Field(ge=1.0, le=20.0)] = 3.0  # initial value of the learnable exponent of gem
     dims: Annotated[int, Field(ge=2)] = 512  # of the descriptor
@@ -247,18 +248,22 @@ class ModelSettings(Settings):
     @property
     def architecture_settings(self) -> dict[str, Any]:
         """The settings that a network on disk has to match; dims 0 = no projection."""
-        settings = self.model_dump(include={"backbone", "pooling", "dims", "local"})
+        settings = self.model_dump(include={"backbone", "pooling", "dims", "local"} | self._class_token)
         return settings if self.train else settings | {"dims": 0}
 
     @property
     def untrained_settings(self) -> dict[str, Any]:
         """The settings that affect a network that is not trained (part of the cache key)."""
-        return self.model_dump(include={"backbone", "weights", "pooling", "gem_power", "local"})
+        return self.model_dump(include={"backbone", "weights", "pooling", "gem_power", "local"} | self._class_token)
 
     @property
-    def weights_file(self) -> Path | None:
-        """The file of the backbone's weights, where `weights` is one."""
-        return None if self.weights in ("none", "imagenet") else Path(self.weights)
+    def _class_token(self) -> set[str]:
+        return {"class_token"} if self.class_token else set()
+
+    @property
+    def weights_path(self) -> Path | None:
+        """The file or folder of the backbone's weights, where `weights` is one."""
+        return None if self.weights in ("none", *PUBLISHED) else Path(self.weights)
 
 
 class ExtractSettings(Settings):

@@ -13,6 +13,7 @@ from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import training_key
 from pipeline.tasks.inputs import explain_restored, open_split, split_references
+from pipeline.weights_folder import list_weights_files
 
 
 def tasks(config: Config) -> list[Task]:
@@ -26,7 +27,7 @@ def training_task(config: Config, name: str) -> Task:
     if model.checkpoint is not None:
         digests = partial(digest_files, *list_checkpoint(model.checkpoint))
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (), digests)
-    weights = partial(digest_files, model.weights_file) if model.weights_file else dict
+    weights = partial(digest_files, *list_weights_files(model.weights_path)) if model.weights_path else dict
     if not model.train:
         settings = model.untrained_settings | {"seed": config.seed}
         return Task(artifact, partial(write_untrained, name=name), settings, (), weights)

@@ -7,9 +7,11 @@ from torch import nn
 
 from pipeline.device import choose_device, mixed_precision
 from pipeline.errors import PipelineError
-from pipeline.network import backbone as module
-from pipeline.network.backbone import BACKBONES, Backbone, build_backbone, read_weights
+from pipeline.network.backbone import Backbone, build_backbone
+from pipeline.network.backbones import torchvision_networks as module
+from pipeline.network.backbones.torchvision_networks import TORCHVISION
 from pipeline.network.embedding import EmbeddingNetwork
+from pipeline.network.weights import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +78,8 @@ def test_an_unknown_backbone_is_named_with_the_known_ones():
 def test_every_listed_torchvision_backbone_exists_with_weights():
     import torchvision
 
-    for name, taps in BACKBONES.items():
-        if taps is not None:
-            assert torchvision.models.get_model_weights(name).DEFAULT.transforms().mean
+    for name in TORCHVISION:
+        assert torchvision.models.get_model_weights(name).DEFAULT.transforms().mean
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -25,7 +25,9 @@ def images(count=3, height=64, width=96):
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "regnet_y_400mf", "mobilenet_v3_large"])
 def test_every_cell_gets_a_code_an_attention_and_its_features_back(name):
     network = build(name).eval()
-    channels = network.embedding.backbone.channels["shallow"] * (2 if network.embedding.backbone.signed else 1)
+    channels = network.embedding.backbone.channels["shallow"] * (
+        2 if network.embedding.backbone.signed["shallow"] else 1
+    )
     maps = network.local(network.embedding.backbone(images())["shallow"])
     assert maps.codes.shape == (3, 128, 4, 6) and (maps.codes < 0).any()
     assert maps.attention.shape == (3, 1, 4, 6) and (maps.attention > 0).all()
@@ -111,9 +113,9 @@ def test_receptive_fields_are_centred_where_the_backbone_says(name, monkeypatch)
     for axis, cell in ((1, row), (0, column)):
         touched = torch.nonzero(felt.sum(axis)).flatten()
         centre = (touched[0] + touched[-1]).item() / 2
-        assert centre == 16 * cell + backbone.cell_centre_px
+        assert centre == 16 * cell + backbone.cells.centre_px
 
 
 def test_every_backbone_is_signed_or_not_as_its_last_activation_says():
     signed = {"resnet18": False, "regnet_y_400mf": False, "efficientnet_b0": True, "efficientnet_lite0": True}
-    assert all(name in BACKBONES and Backbone(name).signed == expected for name, expected in signed.items())
+    assert all(name in BACKBONES and Backbone(name).signed["shallow"] == expected for name, expected in signed.items())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.network.pooling import POOLINGS, GeM, build_pooling, gem, mac, plan_regions, rmac, spoc
+from pipeline.network.pooling import POOLINGS, GeM, build_pooling, gem, mac, plan_regions, rmac, split_gem, spoc
 
 
 def test_gem_is_the_formula():
@@ -43,6 +43,16 @@ def test_gradients_equal_finite_differences():
     x = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     p = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(gem, (x, p))
+
+
+def test_gem_of_a_signed_map_pools_both_parts_and_either_alone_is_gem():
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    layer = build_pooling("gem", 2.0, signed=True)
+    positive, negative = layer(x).split(3, dim=1)
+    torch.testing.assert_close(positive, gem(x.relu(), 2.0))
+    torch.testing.assert_close(negative, gem((-x).relu(), 2.0))
+    assert layer.count_outputs(3) == 6 and build_pooling("gem", 2.0).count_outputs(3) == 3
+    torch.testing.assert_close(split_gem(-x, 2.0), torch.cat([negative, positive], 1))
 
 
 def test_the_exponent_is_learnt():

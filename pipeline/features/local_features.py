@@ -65,7 +65,7 @@ class LocalNetwork(nn.Module):
             raise ValueError("this network was trained without a local branch")
         self.shallow = ShallowBackbone(network.embedding.backbone)
         self.branch: LocalBranch | UntrainedBranch = network.local
-        self.cell_centre_px = network.embedding.backbone.cell_centre_px
+        self.cells = network.embedding.backbone.cells
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def write_local_features(
     Nor have images that cannot be read; rejected.csv lists them. Resumes after the last finished shard.
     """
     settings = extractor.settings
-    with RegionImages(ImageRegions.from_split(split), settings, task.workers) as images:
+    with RegionImages(ImageRegions.from_split(split), extractor, task.workers) as images:
 
         def make(rows: Integers, on_bad: OnBad) -> Arrays:
             """The packed features of some rows; those that are not wanted have none."""
@@ -123,8 +123,8 @@ def write_local_features(
 class RegionImages:
     """The images of some regions, loaded in batches of one size; the loading processes live until it is closed."""
 
-    def __init__(self, regions: ImageRegions, settings: LocalSettings, workers: int = 0):
-        self.regions, self._settings = regions, settings
+    def __init__(self, regions: ImageRegions, extractor: LocalExtractor, workers: int = 0):
+        self.regions, self._settings, self._cells = regions, extractor.settings, extractor.network.cells
         self._loader = BatchLoader(regions.paths, None, workers, regions.boxes)
 
     def __enter__(self) -> RegionImages:
@@ -135,7 +135,7 @@ class RegionImages:
 
     def load(self, rows: Integers, on_bad: OnBad | None) -> Iterator[LoadedBatch]:
         """The batches of these images (n,), ascending, without those that cannot be read."""
-        sizes = [fit_size(self.regions[row], self._settings.max_side_px) for row in rows.tolist()]
+        sizes = [fit_size(self.regions[row], self._settings.max_side_px, self._cells) for row in rows.tolist()]
         plan = group_by_size(np.array(sizes, np.int64).reshape(-1, 2), self._settings.batch_size)
         planned = (batch._replace(rows=rows[batch.rows]) for batch in plan)
         return (batch for batch in self._loader.load(planned, on_bad) if len(batch.rows))
@@ -156,7 +156,7 @@ def extract_local(
     on_bad: called with the position and the reason of an image that cannot be read, which has no features.
     Raises PipelineError: an unreadable image without `on_bad`, attention or codes that are not finite.
     """
-    with RegionImages(regions, extractor.settings, workers) as images:
+    with RegionImages(regions, extractor, workers) as images:
         found = _extract_rows(extractor, images, np.arange(len(regions)), min_attention, on_bad)
     return [found.get(row, NO_FEATURES) for row in range(len(regions))]
 
@@ -171,7 +171,7 @@ def calibrate_attention(
     """
     unsuppressed = extractor.settings.model_copy(update={"suppression_cells": 0})
     extractor = replace(extractor, settings=unsuppressed)
-    with RegionImages(regions, unsuppressed, workers) as images:
+    with RegionImages(regions, extractor, workers) as images:
         cells = _extract(extractor, EVERYTHING, images, np.arange(len(regions)), on_bad)
         attention = [found.attention for _, found in cells]
     return float(np.quantile(np.concatenate(attention), unsuppressed.attention_quantile)) if attention else 0.0
@@ -246,8 +246,8 @@ def _extract_images(
     scales = np.concatenate([np.full(level.attention.shape[1], level.scale, np.float32) for level in pyramid])
     found = []
     for at, (count, where) in enumerate(zip(counts.tolist(), positions.cpu().numpy(), strict=True)):
-        centre_px, where = extractor.network.cell_centre_px, where[:count]
-        points = np.concatenate([locate_cells(level.cells, centre_px, level.size, asked[at]) for level in pyramid])
+        grid, where = extractor.network.cells, where[:count]
+        points = np.concatenate([locate_cells(level.cells, grid, level.size, asked[at]) for level in pyramid])
         found.append(LocalFeatures(points[where], scales[where], weights[at, :count], codes[at, :count]))
     return list(zip(rows, found, strict=True))
 
@@ -270,7 +270,7 @@ def _describe_cells(extractor: LocalExtractor, images: Tensor) -> list[_Level]:
     settings, device, levels = extractor.settings, extractor.device, []
     height, width = images.shape[-2:]
     for scale in settings.scales:
-        size = whole_cells((width, height), scale)
+        size = whole_cells((width, height), scale, extractor.network.cells)
         with mixed_precision(device, settings.precision):
             codes, attention = extractor.network(_resize(images, size))
         attention = _suppress(attention, settings.suppression_cells).flatten(1)

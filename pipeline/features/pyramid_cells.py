@@ -15,9 +15,7 @@ from pipeline.arrays import Doubles, Floats, Integers
 from pipeline.competition.dataset import Box
 from pipeline.images.decode import Size
 from pipeline.images.split import Split
-from pipeline.network.backbone import MIN_SIDE_PX, STRIDES
-
-STRIDE = STRIDES["shallow"]
+from pipeline.network.backbones.cells import CellGrid
 
 
 class ImageRegion(NamedTuple):
@@ -60,22 +58,23 @@ class ImageRegions:
         return ImageRegion(self.paths[row], (width, height), box)
 
 
-def fit_size(region: ImageRegion, max_side_px: int) -> Size:
+def fit_size(region: ImageRegion, max_side_px: int, grid: CellGrid) -> Size:
     """(width, height) of a region at scale 1: the longer side of the whole image is at most max_side_px."""
     left, top, right, bottom = region.box or (0, 0, *region.size)
-    return whole_cells((right - left, bottom - top), min(1.0, max_side_px / max(region.size)))
+    return whole_cells((right - left, bottom - top), min(1.0, max_side_px / max(region.size)), grid)
 
 
-def whole_cells(size: tuple[float, float], factor: float) -> Size:
-    """The size times a factor, rounded to whole cells of 16 px, at least 32 px."""
-    width, height = (max(round(side * factor / STRIDE) * STRIDE, MIN_SIDE_PX) for side in size)
+def whole_cells(size: tuple[float, float], factor: float, grid: CellGrid) -> Size:
+    """The size times a factor, rounded to whole cells of the grid, at least its smallest side."""
+    stride = grid.stride_px
+    width, height = (max(round(side * factor / stride) * stride, grid.min_side_px) for side in size)
     return width, height
 
 
-def locate_cells(cells: Size, centre_px: int, scaled: Size, region: ImageRegion) -> Floats:
+def locate_cells(cells: Size, grid: CellGrid, scaled: Size, region: ImageRegion) -> Floats:
     """(rows * columns, 2) x, y of the receptive-field centres of the cells, in pixels of the whole image, row by row.
 
-    cells: (columns, rows) of the map of the region at the size `scaled`. centre_px: see Backbone.cell_centre_px.
+    cells: (columns, rows) of the map of the region at the size `scaled`.
 
     Pixels are counted from 0 at the centre of the first one, so that pixel x of an image of width W is at
     (x + 0.5) w / W - 0.5 in an image of width w.
@@ -84,7 +83,7 @@ def locate_cells(cells: Size, centre_px: int, scaled: Size, region: ImageRegion)
     box = region.box or (0.0, 0.0, *region.size)
     starts, ends = [math.floor(side) for side in box[:2]], [math.ceil(side) for side in box[2:]]
     x, y = (
-        start + (STRIDE * np.arange(count) + centre_px + 0.5) * ((end - start) / part) - 0.5
+        start + (grid.stride_px * np.arange(count) + grid.centre_px + 0.5) * ((end - start) / part) - 0.5
         for count, start, end, part in zip(cells, starts, ends, scaled, strict=True)
     )
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)

@@ -19,20 +19,14 @@ import torch
 
 from pipeline.artifacts import atomic_file
 from pipeline.errors import PipelineError
-from pipeline.network.backbone import (
-    MIN_SIDE_PX,
-    STRIDES,
-    Backbone,
-    first_line,
-    load_matching,
-    load_plain_tensors,
-    read_weights,
-)
+from pipeline.network.backbone import Backbone
+from pipeline.network.backbones.efficientnet_lite import LITE, translate_lite
 from pipeline.network.delg import LocalBranch
 from pipeline.network.embedding import EmbeddingNetwork
 from pipeline.network.heads import Head, build_head
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.network.untrained_branch import UntrainedBranch
+from pipeline.network.weights import first_line, load_matching, load_plain_tensors, read_weights
 from pipeline.settings import ModelSettings
 from pipeline.shortages import explain_shortage
 
@@ -69,7 +63,10 @@ def load_network(folder: Path, expected: ModelSettings | None = None) -> Landmar
     except (AttributeError, LookupError, TypeError, ArithmeticError, ValueError, RuntimeError) as error:
         damaged = _damaged_description(error, description)
         raise explain_shortage(error, folder) or damaged from error  # too little memory is no damage
-    load_matching(network, read_weights(weights), architecture["backbone"], str(weights))
+    state = read_weights(weights)
+    if architecture["backbone"] in LITE:  # saved before timm made these networks
+        state = translate_lite(state, network.state_dict(), "embedding.backbone.body.network.")
+    load_matching(network, state, architecture["backbone"], str(weights))
     return network.eval()
 
 
@@ -95,8 +92,8 @@ def export_network(source: Path, folder: Path) -> LandmarkNetwork:
         "channels": "RGB",
         "range": [0, 255],
         "normalised_by": "the network, with this mean and std",
-        "min_side_px": MIN_SIDE_PX,
-        "side_multiple_px": STRIDES["deep"],
+        "min_side_px": network.embedding.backbone.min_side_px,
+        "side_multiple_px": network.embedding.backbone.side_multiple_px,
     }
     (folder / HUB_DESCRIPTION).write_text(json.dumps(config, indent=1) + "\n")
     return network
@@ -131,7 +128,8 @@ def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
             "pooling": embedding.pooling,
             "dims": embedding.dims if embedding.projects else 0,
             "local": network.local is not None,
-        },
+        }
+        | ({"class_token": True} if backbone.class_token else {}),
         "input": {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()},
         "head": network.head.settings,
         "landmark_ids": network.landmark_ids.tolist(),
@@ -141,9 +139,9 @@ def _make_description(network: LandmarkNetwork) -> dict[str, Any]:
 def _describe_maps(backbone: Backbone) -> dict[str, Any]:
     """Stride and channels of both maps; of the shallow one also what places its local features."""
     maps: dict[str, Any] = {
-        name: {"stride": stride, "channels": backbone.channels[name]} for name, stride in STRIDES.items()
+        name: {"stride": stride, "channels": backbone.channels[name]} for name, stride in backbone.strides.items()
     }
-    maps["shallow"] |= {"cell_centre_px": backbone.cell_centre_px, "signed": backbone.signed}
+    maps["shallow"] |= {"cell_centre_px": backbone.cells.centre_px, "signed": backbone.signed["shallow"]}
     return maps
 
 
@@ -157,7 +155,7 @@ def _find_files(folder: Path) -> tuple[Path, Path]:
 def _build_network(about: dict[str, Any]) -> LandmarkNetwork:
     """The network of a description, with random weights."""
     architecture = about["architecture"]
-    backbone = Backbone(architecture["backbone"])
+    backbone = Backbone(architecture["backbone"], architecture.get("class_token", False))
     embedding = EmbeddingNetwork(backbone, architecture["dims"], architecture["pooling"])
     landmark_ids = np.asarray(about["landmark_ids"], dtype=np.int64)
     if landmark_ids.ndim != 1:
@@ -171,7 +169,7 @@ def _build_branch(backbone: Backbone, architecture: dict[str, Any]) -> LocalBran
         return None
     if not architecture["dims"]:
         return UntrainedBranch(backbone.channels["shallow"])
-    return LocalBranch(backbone.channels["shallow"], backbone.signed)
+    return LocalBranch(backbone.channels["shallow"], backbone.signed["shallow"])
 
 
 def _refuse_more_than_the_file_holds(about: dict[str, Any], weights: Path) -> None:

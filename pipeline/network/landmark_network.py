@@ -91,14 +91,14 @@ class LandmarkNetwork(nn.Module):
 def build_embedding(model: ModelSettings, seed: int) -> EmbeddingNetwork:
     """A new embedding network by the settings, its random weights drawn from the seed."""
     with seeded(seed, "embedding"):
-        backbone = build_backbone(model.backbone, model.weights)
+        backbone = build_backbone(model.backbone, model.weights, model.class_token)
         return EmbeddingNetwork(backbone, model.dims, model.pooling, model.gem_power)
 
 
 def build_untrained_network(model: ModelSettings, seed: int) -> LandmarkNetwork:
     """The backbone with its weights as they are: no projection, a head without landmarks, cells as local features."""
     with seeded(seed, "embedding"):  # decides nothing unless the weights are "none"
-        backbone = build_backbone(model.backbone, model.weights)
+        backbone = build_backbone(model.backbone, model.weights, model.class_token)
     embedding = EmbeddingNetwork(backbone, 0, model.pooling, model.gem_power)
     with seeded(seed, "local"):
         branch = UntrainedBranch(backbone.channels["shallow"]) if model.local else None
@@ -121,7 +121,9 @@ def build_landmark_network(
     with seeded(seed, "head"):
         head = build_head(phase.head, embedding.dims, len(landmark_ids), margin, phase.scale, phase.sub_centres)
     with seeded(seed, "local"):
-        branch = LocalBranch(embedding.backbone.channels["shallow"], embedding.backbone.signed) if local else None
+        branch = (
+            LocalBranch(embedding.backbone.channels["shallow"], embedding.backbone.signed["shallow"]) if local else None
+        )
         return LandmarkNetwork(embedding, head, landmark_ids, branch)
 
 

@@ -76,8 +76,13 @@ def write_graphs(folder: Path, network: LandmarkNetwork) -> dict[str, float]:
     """Write global.onnx and, where there is a local branch, local.onnx; the greatest error of each by file.
 
     network: on the CPU, in evaluation mode. The error is that of `measure_error`. Raises PipelineError where it is
-    above 1e-4, and for R-MAC, whose regions depend on the size of the image.
+    above 1e-4, for R-MAC, whose regions depend on the size of the image, and for transformers.
     """
+    if network.embedding.backbone.is_transformer:
+        raise PipelineError(
+            "the position embeddings of a transformer depend on the size of the image: there is no one graph for all "
+            "sizes", folder, "leave the graphs out with --no-onnx",
+        )  # fmt: skip
     if network.embedding.pooling == "rmac":
         raise PipelineError(
             "R-MAC pools regions that depend on the size of the image: there is no one graph for all sizes",

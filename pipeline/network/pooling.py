@@ -42,6 +42,15 @@ def gem(x: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6) -> Tensor:
     return means.pow(1.0 / p) * largest.flatten(1)
 
 
+def split_gem(x: Tensor, p: Tensor | float = 3.0) -> Tensor:
+    """GeM of the positive part of a map beside GeM of its negative part: (B, C, H, W) -> (B, 2 C), precision as gem.
+
+    For maps of either sign, of which gem drops half: both parts count, as in CReLU (Shang et al. 2016), and neither
+    cancels the other, as in a mean.
+    """
+    return torch.cat([gem(x, p), gem(-x, p)], 1)
+
+
 def spoc(x: Tensor) -> Tensor:
     """The mean over space (Babenko, Lempitsky 2015, without their prior): (B, C, H, W) -> (B, C), precision as gem."""
     return at_least_float32(x).mean(dim=(-2, -1))
@@ -101,19 +110,31 @@ def _spread(length: int, side: int, count: int) -> list[int]:
     return [at * (length - side) // max(count - 1, 1) for at in range(count)]
 
 
-class GeM(nn.Module):
-    """GeM with one learnable exponent for all channels."""
+class Pooling(nn.Module):
+    """A layer that makes one vector of a map: (B, C, H, W) -> (B, count_outputs(C)) float32."""
 
-    def __init__(self, power: float = 3.0):
+    def count_outputs(self, channels: int) -> int:
+        """The length of the vector of a map with so many channels."""
+        return channels
+
+
+class GeM(Pooling):
+    """GeM with one learnable exponent for all channels; of signed maps, of both parts of each channel."""
+
+    def __init__(self, power: float = 3.0, signed: bool = False):
         super().__init__()
-        self.power = nn.Parameter(torch.tensor(float(power)))
+        self.power, self.signed = nn.Parameter(torch.tensor(float(power))), signed
+
+    def count_outputs(self, channels: int) -> int:
+        """Twice as many for the two parts of a signed map."""
+        return 2 * channels if self.signed else channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W)  ->  (B, C) float32."""
-        return gem(x, self.power)
+        """(B, C, H, W)  ->  (B, C) float32, or (B, 2 C)."""
+        return split_gem(x, self.power) if self.signed else gem(x, self.power)
 
 
-class FixedPooling(nn.Module):
+class FixedPooling(Pooling):
     """Pooling by a function without parameters."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]):
@@ -125,16 +146,19 @@ class FixedPooling(nn.Module):
         return self.function(x)
 
 
-POOLINGS: dict[str, Callable[[float], nn.Module]] = {  # name -> layer, made with gem's initial exponent
+POOLINGS: dict[str, Callable[[float, bool], Pooling]] = {  # name -> layer; given: gem's first exponent, if signed
     "gem": GeM,
-    "spoc": lambda _: FixedPooling(spoc),
-    "mac": lambda _: FixedPooling(mac),
-    "rmac": lambda _: FixedPooling(rmac),
+    "spoc": lambda *_: FixedPooling(spoc),
+    "mac": lambda *_: FixedPooling(mac),
+    "rmac": lambda *_: FixedPooling(rmac),
 }
 
 
-def build_pooling(name: str = "gem", gem_power: float = 3.0) -> nn.Module:
-    """The layer of this name; gem_power: the initial exponent of gem. Raises ValueError for an unknown name."""
+def build_pooling(name: str = "gem", gem_power: float = 3.0, signed: bool = False) -> Pooling:
+    """The layer of this name. Raises ValueError for an unknown one.
+
+    gem_power: the initial exponent of gem. signed: whether the maps have as strong negative values as positive ones.
+    """
     if name not in POOLINGS:
         raise ValueError(f"pooling {name!r} is none of {', '.join(POOLINGS)}")
-    return POOLINGS[name](gem_power)
+    return POOLINGS[name](gem_power, signed)

@@ -25,7 +25,7 @@ def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | Lo
 
 def training_key(config: Config, model: ModelSettings, phase: str, unused: set[str]) -> dict[str, Any]:
     """The settings that affect one phase of training, without the `unused` ones of the model."""
-    values = model.model_dump(exclude=unused)
+    values = model.model_dump(exclude=unused if model.class_token else unused | {"class_token"})
     for name, without_effect in (("augment_copies", 0), ("accumulate", 1)):
         if values[phase][name] == without_effect:  # a later setting: what was trained before it stays fresh
             del values[phase][name]

@@ -37,9 +37,9 @@ from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.images import inspection
 from pipeline.images.inspection import Limits, inspect_photograph
-from pipeline.network.backbone import load_matching, read_weights
 from pipeline.network.checkpoint import DESCRIPTION, load_network, load_training_state, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
+from pipeline.network.weights import load_matching, read_weights
 from pipeline.settings import DataSettings, ModelSettings, PhaseSettings
 
 LIMITS = Limits(8, 60_000, 100_000_000)

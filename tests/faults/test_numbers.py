@@ -30,12 +30,12 @@ from pipeline.features.local_store import encode_descriptors
 from pipeline.features.whitened import write_whitened, write_whitening
 from pipeline.features.whitening import Whitening, fit_whitening
 from pipeline.matching.knn import SearchOptions, Tiling, search, search_exact
-from pipeline.network.backbone import load_matching
 from pipeline.network.checkpoint import WEIGHTS, load_network, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.training import train
 from pipeline.network.training_set import TrainingSet
 from pipeline.network.training_state import STATE, TrainingSetup
+from pipeline.network.weights import load_matching
 from pipeline.ranking.evidence import DescriptorPair
 from pipeline.ranking.expansion import expand_queries
 from pipeline.ranking.k_reciprocal import k_reciprocal_step

@@ -233,8 +233,8 @@ def test_too_little_memory_to_read_a_checkpoint_is_not_taken_for_a_damaged_one(t
     """The advice for a damaged training state is to delete it."""
     import torch
 
-    from pipeline.network.backbone import read_weights
     from pipeline.network.checkpoint import load_training_state
+    from pipeline.network.weights import read_weights
 
     def short(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
