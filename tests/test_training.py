@@ -255,7 +255,7 @@ def test_with_every_head_the_loss_falls(tmp_path, photographs, head):
     update = {"epochs": 4, "head": head, "scale": 10.0, "validation_fraction": 0.0, "augment": "none", **margins}
     fit(tmp_path, photographs, PHASE.model_copy(update=update), GLOBAL)
     losses = [float(row[2]) for row in read_history(tmp_path)]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 LARGE = [(128, 96), (96, 128)]
