@@ -1,5 +1,7 @@
 """The report: queries worth seeing, tables that a person reads, one page that contains all it shows."""
 
+from pathlib import Path
+
 import cv2
 import jinja2
 import numpy as np
@@ -11,8 +13,11 @@ from pipeline.competition.benchmark_metrics import score_lists, trapezoid_averag
 from pipeline.competition.evaluation import Part
 from pipeline.competition.junk import Judgements
 from pipeline.competition.metrics import Truth
+from pipeline.config import load_config
 from pipeline.images.split import Split
 from pipeline.report.answers import Answers, pick_answers, pick_changed, show_answers
+from pipeline.report.confidence import judge_answers
+from pipeline.report.explanation import Explainer
 from pipeline.report.gallery import Why, pick_queries, show_galleries, show_query
 from pipeline.report.measures import (
     JudgedRanking,
@@ -24,8 +29,11 @@ from pipeline.report.measures import (
     measure_benchmark,
     measure_retrieval,
 )
+from pipeline.report.misses import Reading
+from pipeline.report.mistakes import show_mistakes
 from pipeline.report.run_report import Run, render_report, render_template
 from pipeline.report.tables import Table, format_scores, format_table, tabulate_benchmark, tabulate_retrieval
+from pipeline.tasks.report import list_changed
 
 NAN = float("nan")
 
@@ -127,6 +135,34 @@ def test_without_a_solution_a_query_shows_its_landmark_by_name_and_what_each_ste
 def test_the_lists_with_the_most_new_images_changed_the_most():
     steps = [ranked("knn", [[0, 1], [0, 1], [0, NONE]], 0.0), ranked("insert", [[0, 2], [1, 0], [3, 2]], 0.0)]
     assert pick_changed(steps, 5) == [2, 0]
+
+
+def test_a_query_shows_the_train_images_that_voted_with_landmark_and_similarity(split):
+    near = np.array([[2, 0, NONE]], np.int32), np.array([[0.75, 0.5, 0.0]], np.float32)
+    reading = Reading(np.array([2]), np.array([2]), *near, np.array([1, 1, 2]), {2: "<Mill>"}, Truth.from_lists([[1]]))
+    explained = Explainer(split, split, split, votes=3, reading=reading).explain(0)
+    assert [(cell.name, cell.good, cell.caption) for cell in explained.votes] == [
+        ("c", False, "<Mill>, 0.750"),
+        ("a", True, "landmark 1, 0.500"),
+    ]
+    assert Explainer(split, split, split).explain(0) == Why([], [], [])
+
+
+def test_a_mistake_shows_train_images_of_what_was_said_and_of_what_is_right(split):
+    near = np.array([[2, 0]], np.int32), np.array([[0.75, 0.5]], np.float32)
+    reading = Reading(np.array([2]), np.array([2]), *near, np.array([1, 1, 2]), {}, Truth.from_lists([[1]]))
+    answered = judge_answers(np.array([2]), np.array([0.9], np.float32), Part(np.array([0]), Truth.from_lists([[1]])))
+    (shown,) = show_mistakes(answered, reading, split, split, count=5)
+    assert shown.note == "landmark 2 with confidence 0.90"
+    titles = [(strip.title, [cell.name for cell in strip.cells]) for strip in shown.strips]
+    assert titles == [("said", ["c"]), ("shows", ["a", "<b>"])]
+    assert show_mistakes(answered, reading, split, split, count=0) == []
+
+
+def test_settings_that_are_not_the_defaults_are_told_without_those_of_the_place():
+    changed = list_changed(load_config(Path("configs/demo.toml"), ["vote.votes=5", "runtime.workers=1"]))
+    assert changed["vote.votes"] == (5, 3) and changed["models.lite0.base.epochs"] == (8, 5)
+    assert not [name for name in changed if name.startswith(("runtime", "data.root")) or name == "run"]
 
 
 # ---- Measures ------------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
         left_out=_read_left_out(task, config, (train, index, test)),
         names=known.names,
         landmarks=_measure_landmarks(known, judged),
-        reading=_read_votes(task, config, known) if config.data.has_train else None,
+        reading=_read_votes(task, known) if config.data.has_train and has_photographs else None,
         votes=config.vote.votes,
         queries=tabulate_queries(test, judged, known.recognition, known.right),
         recognition=_judge_recognition(known),
@@ -171,7 +171,7 @@ def _describe_model(name: str, model: ModelSettings) -> str:
     return f"The network {name} is {model.backbone}, {model.dims} dimensions, {trained}{more}"
 
 
-def _read_votes(task: TaskContext, config: Config, known: _Known) -> Reading:
+def _read_votes(task: TaskContext, known: _Known) -> Reading:
     from pipeline.report.misses import Reading
 
     near = read_neighbours(task, "test", "train", mapped=True)
