@@ -63,10 +63,13 @@ def test_dots_and_bars_lie_on_the_area_between_the_axes_and_bars_start_at_zero()
     assert [bar.link for bar in bars] == ["q1", "", ""]
 
 
-def test_costs_are_those_of_a_ranking_up_to_its_step():
-    steps = [{"step": "knn", "seconds": 1.0, "map_at_100": 0.5}, {"step": "sort", "seconds": 9.0, "map_at_100": 0.6}]
-    assert [dot.text for dot in draw_costs({"recipe": steps, "other": steps[:1]}).dots] == ["knn", "knn + sort"]
-    assert draw_costs({"recipe": [{"step": "knn", "seconds": 1.0}]}) is None
+def test_costs_are_those_of_a_ranking_up_to_its_step_and_of_the_stages_of_its_evidence():
+    steps = [{"step": "knn", "seconds": 1.0, "map_at_100": 0.5}, {"step": "verify", "seconds": 9.0, "map_at_100": 0.5}]
+    stages = {"verify": {"07", "08"}}, {"06": 5.0, "07": 30.0, "08": 60.0}
+    cheap, dear = draw_costs({"recipe": steps, "other": steps[:1]}, *stages).dots
+    assert (cheap.text, dear.text) == ("knn", "knn + verify")
+    assert [cheap.x, dear.x] == Scale(1, 1000, LEFT, RIGHT, logarithmic=True).place([1.0, 100.0]).tolist()
+    assert draw_costs({"recipe": [{"step": "knn", "seconds": 1.0}]}, *stages) is None
 
 
 def test_training_has_losses_and_accuracies_of_each_phase():

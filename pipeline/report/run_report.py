@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class Run:
     left_out: the images that could not be used. names: of landmarks, where they have some. landmarks: how each fares.
     reading: what the votes made of the images, by `votes` train images each. queries: a row per test image.
     recognition: the judged answers. histories: of training, by title. changed: settings
-    that are not the defaults, with value and default. models: each model in words.
+    that are not the defaults, with value and default. models: each model in words. evidence: the stages that only the
+    evidence of a ranking step needs, by step.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Run:
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     models: Sequence[str] = ()
+    evidence: Mapping[str, Collection[str]] = field(default_factory=dict)
     settings: ReportSettings = field(default_factory=ReportSettings)
 
 
@@ -76,7 +78,7 @@ def render_report(run: Run, metrics: Mapping[str, Any]) -> str:
         title=f"Cairn: {run.name}",
         summary=summarise(run, metrics),
         scores=tabulate_scores(metrics),
-        costs=draw_costs(metrics.get("retrieval", {})),
+        costs=draw_costs(metrics.get("retrieval", {}), run.evidence, metrics["seconds"]),
         gains=draw_gains(run.judged, run.test, shown) if run.judged else None,
         reasons=tabulate_reasons(relevant) if relevant else None,
         galleries=galleries,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.competition.scoring import Scored
@@ -28,8 +28,8 @@ CHANGED_TEXT = (
 )
 COST = Titles(
     "Recipes",
-    "mAP@100 beside the seconds that the ranking itself took for all queries; votes and inliers that it uses were "
-    "computed by the stages before.",
+    "mAP@100 beside what a ranking costs after the search: its own seconds for all queries, and those of the stages "
+    "that only its evidence needs (local features and inliers, or votes).",
     "seconds",
     "mAP@100",
 )
@@ -146,16 +146,23 @@ def tabulate_changed(changed: Mapping[str, tuple[Any, Any]]) -> Table | None:
     return Table("Settings", CHANGED_TEXT, ("setting", "value", "default"), rows, words=True) if rows else None
 
 
-def draw_costs(measured: Measured) -> Chart | None:
-    """mAP@100 of every ranking over its seconds; None where nothing is scored."""
+def draw_costs(
+    measured: Measured, evidence: Mapping[str, Collection[str]], seconds: Mapping[str, float]
+) -> Chart | None:
+    """mAP@100 of every ranking over its cost; None where nothing is scored.
+
+    evidence: the stages that only the evidence of a step needs, by step. seconds: of each stage.
+    """
     points: dict[str, tuple[float, float]] = {}
     for steps in measured.values():
-        names, seconds = [], 0.0
+        names, own, stages = [], 0.0, set()
         for scores in steps:
             names.append(scores["step"])
-            seconds += scores["seconds"]
+            own += scores["seconds"]
+            stages |= set(evidence.get(scores["step"], ()))
             if "map_at_100" in scores:
-                points.setdefault(" + ".join(names), (seconds, scores["map_at_100"]))
+                cost = own + sum(seconds.get(stage, 0.0) for stage in stages)
+                points.setdefault(" + ".join(names), (cost, scores["map_at_100"]))
     return draw_dots(COST, points)
 
 

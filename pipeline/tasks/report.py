@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import layout
 from pipeline.artifacts import flatten_settings
 from pipeline.config import Config
+from pipeline.ranking import evidence
 from pipeline.settings import ModelSettings
 from pipeline.task_context import TaskContext
 from pipeline.tasks.cleaning import choose_source
@@ -115,6 +116,7 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
         histories={title: pd.read_csv(task.input(file)) for title, file in _list_histories(config).items()},
         changed=list_changed(config),
         models=[_describe_model(name, model) for name, model in config.models.items()],
+        evidence={name: _list_stages(config, name) for recipe in config.rerank.recipes.values() for name in recipe},
         settings=config.report,
     )
 
@@ -159,6 +161,13 @@ def list_changed(config: Config) -> dict[str, tuple[Any, Any]]:
         for name, value in values.items()
         if value != defaults.get(name) and not name.startswith(OF_THE_PLACE)
     }
+
+
+def _list_stages(config: Config, step: str) -> set[str]:
+    """The stages that only the evidence of a step needs; all steps need those up to the search."""
+    kinds = config.rerank.needs([step])
+    verified = {layout.EXTRACT_LOCAL, layout.VERIFY} if evidence.VerifiedPairs in kinds else set()
+    return verified | ({layout.PREDICT} if evidence.LandmarkVotes in kinds else set())
 
 
 def _describe_model(name: str, model: ModelSettings) -> str:
