@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pipeline import layout
 from pipeline.errors import PipelineError
 from pipeline.export import main
-from pipeline.features.local_features import LocalNetwork
+from pipeline.features.local_batches import LocalNetwork
 from pipeline.network import onnx_graphs
 from pipeline.network.checkpoint import copy_checkpoint, load_network, save_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network

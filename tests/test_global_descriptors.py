@@ -14,13 +14,11 @@ from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import (
     Describer,
     InputImages,
-    _embed_batch,
     extract_descriptors,
     fit_longest_sides,
-    nearest_strides,
-    scaled_size,
     write_descriptors,
 )
+from pipeline.features.multi_scale import embed_batch, nearest_strides, scaled_size
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.images.split import Split
 from pipeline.network.landmark_network import build_embedding
@@ -204,6 +202,6 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_with_a_warning_in_the_p
     images = torch.randint(0, 255, (5, 3, 128, 128), dtype=torch.uint8)
     settings = SETTINGS.model_copy(update={"scales": [1.0]})
     with caplog.at_level("WARNING", logger="cairn"):
-        found = _embed_batch(Small(), images, settings, CPU)
+        found = embed_batch(Small(), images, settings, CPU)
     torch.testing.assert_close(found, images.float().mean(dim=(2, 3)))
     assert [(one.name.split(".")[0], one.args[0]) for one in caplog.records] == [("cairn", 5), ("cairn", 3)]

@@ -14,9 +14,8 @@ from torch import nn
 
 from pipeline.demo_world.view import render_image
 from pipeline.errors import PipelineError
+from pipeline.features.local_batches import LocalExtractor, LocalNetwork
 from pipeline.features.local_features import (
-    LocalExtractor,
-    LocalNetwork,
     calibrate_attention,
     extract_local,
     read_threshold,

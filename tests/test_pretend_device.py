@@ -10,8 +10,10 @@ from runs import share_finished
 from tasks import TrainingTask
 from test_pair_batches import all_pairs, make_images, store
 
+from benchmarks.gpu_twins import compare_twins
 from pipeline.features.global_descriptors import Describer, InputImages, extract_descriptors
-from pipeline.features.local_features import LocalExtractor, LocalNetwork, calibrate_attention, extract_local
+from pipeline.features.local_batches import LocalExtractor, LocalNetwork
+from pipeline.features.local_features import calibrate_attention, extract_local
 from pipeline.features.pyramid_cells import ImageRegions
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.images.device_copies import copy_ahead
@@ -166,3 +168,9 @@ def test_batches_are_copied_one_ahead_and_stay_in_their_order(tmp_path):
             assert torch.equal(batch.images.cpu(), other.images)
             waits.reasons.clear()
         assert list(copy_ahead(iter([]), DEVICE)) == []
+
+
+def test_the_comparisons_that_a_card_is_given_agree():
+    with pretending():
+        rows = list(compare_twins(DEVICE, half=False))
+    assert len(rows) >= 8 and all(row["agrees"] for row in rows), rows

@@ -1,14 +1,11 @@
 """Global descriptors: one L2-normalised vector per image, averaged over several scales (Yokoo et al. 2020).
 
 The image, or the box that counts of it, is resized to the size of its aspect-ratio group, or keeps its shape with a
-given longest side (the protocol of Revisited Oxford and Paris). The scales multiply that size. The raw outputs of the
-network are averaged over the scales, and the average is normalised, as in the published extraction. (Normalising each
-scale first, as others do, would weigh all scales equally; here a scale with a longer output counts for more.)
+given longest side (the protocol of Revisited Oxford and Paris). `multi_scale` describes it there.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,15 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.arrays import Doubles, Floats, Integers
-from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.features.image_shards import write_image_shards
+from pipeline.features.multi_scale import STRIDE, count_dims, embed_batch
 from pipeline.features.store import Arrays
 from pipeline.images.batches import (
-    STRIDE,
     BatchLoader,
     OnBad,
     PlannedBatch,
@@ -36,15 +31,11 @@ from pipeline.images.batches import (
     plan_evaluation,
     template_sizes,
 )
-from pipeline.images.decode import Size
 from pipeline.images.device_copies import copy_ahead
 from pipeline.images.split import Split
 from pipeline.processes import one_thread_each
 from pipeline.settings import ExtractSettings
 from pipeline.task_context import TaskContext
-
-MIN_SCALED_SIDE_PX = 128
-log = logging.getLogger("cairn.features")  # below the project's logger, so that it reaches log.txt
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ class Describer:
 
         rows: (n,) ascending. On a GPU nothing waits for it before the last batch.
         """
-        embed = partial(_embed_batch, self._network, settings=self._settings, device=self._device)
+        embed = partial(embed_batch, self._network, settings=self._settings, device=self._device)
         batches = self._loader.load(_plan_batches(self._images, rows, self._settings), on_bad)
         read: list[Tensor] = []
         raw: list[Tensor] = []
@@ -113,7 +104,7 @@ class Describer:
                     raw += [embed(batch.images)] if pool is None else pool.map(embed, batch.images.split(1))
                     read.append(batch.rows)
         if not read:
-            return np.zeros((len(rows), _count_dims(self._network, self._settings, self._device)), np.float32)
+            return np.zeros((len(rows), count_dims(self._network, self._settings, self._device)), np.float32)
         known = torch.cat(read).numpy()
         described = _normalise(torch.cat(raw).cpu().numpy(), [self._images.paths[row] for row in known.tolist()])
         descriptors = np.zeros((len(rows), described.shape[1]), np.float32)
@@ -168,18 +159,6 @@ def fit_longest_sides(split: Split, max_side_px: int) -> Integers:
     return strides.astype(np.int64) * STRIDE
 
 
-def nearest_strides(size: tuple[float, float], factor: float) -> Size:
-    """(width, height) times the factor, rounded to multiples of 32, at least 32."""
-    width, height = (max(round(side * factor / STRIDE), 1) * STRIDE for side in size)
-    return width, height
-
-
-def scaled_size(size: Size, scale: float) -> Size:
-    """(width, height) times the scale, rounded down to multiples of 32, at least 128."""
-    width, height = (max(int(side * scale / STRIDE) * STRIDE, MIN_SCALED_SIDE_PX) for side in size)
-    return width, height
-
-
 def _plan_batches(images: InputImages, rows: Integers, settings: ExtractSettings) -> list[PlannedBatch]:
     if images.sizes is not None:
         plan = group_by_size(images.sizes[rows], settings.batch_size)
@@ -187,40 +166,6 @@ def _plan_batches(images: InputImages, rows: Integers, settings: ExtractSettings
         sizes = template_sizes(settings.template)
         plan = plan_evaluation(np.asarray(images.aspect_ratios)[rows], sizes, settings.batch_size)
     return [planned._replace(rows=rows[planned.rows]) for planned in plan]
-
-
-def _embed_images(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:
-    """(B, 3, H, W) uint8 on the device  ->  (B, D) float32: the outputs of the network, averaged over the scales."""
-    height, width = images.shape[-2:]
-    with torch.inference_mode(), mixed_precision(device, settings.precision):
-        pixels = images.float()
-        # A floor of 128 px would enlarge small crops relative to their whole images.
-        scaled = nearest_strides if settings.max_side_px else scaled_size
-        outputs = [network(_rescale(pixels, scaled((width, height), scale))) for scale in settings.scales]
-        return torch.stack([output.float() for output in outputs]).mean(0)
-
-
-def _rescale(pixels: Tensor, size: Size) -> Tensor:
-    """The images at (width, height), bilinear with aligned corners, as in the published extraction."""
-    if (pixels.shape[-1], pixels.shape[-2]) == size:
-        return pixels
-    return F.interpolate(pixels, (size[1], size[0]), mode="bilinear", align_corners=True)
-
-
-def _embed_batch(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:
-    """Like _embed_images; a batch that does not fit into the GPU memory is halved."""
-    try:
-        return _embed_images(network, images, settings, device)
-    except torch.OutOfMemoryError as error:
-        if len(images) == 1:
-            raise PipelineError(
-                "the GPU has not enough memory for a single image",
-                f"extract.max_side_px = {settings.max_side_px}, extract.template = {settings.template}",
-                "take a smaller template or longest side, or fewer scales above 1",
-            ) from error
-    log.warning("not enough GPU memory for %d photographs: batch halved; lower extract.batch_size", len(images))
-    torch.cuda.empty_cache()
-    return torch.cat([_embed_batch(network, half, settings, device) for half in images.chunk(2)])
 
 
 def _normalise(descriptors: Floats, paths: Sequence[Path]) -> Floats:
@@ -235,8 +180,3 @@ def _normalise(descriptors: Floats, paths: Sequence[Path]) -> Floats:
             "rate, or extract with precision = 'float32'",
         )  # fmt: skip
     return descriptors / lengths
-
-
-def _count_dims(network: nn.Module, settings: ExtractSettings, device: torch.device) -> int:
-    with torch.inference_mode(), mixed_precision(device, settings.precision):
-        return network(torch.zeros(1, 3, MIN_SCALED_SIDE_PX, MIN_SCALED_SIDE_PX, device=device)).shape[1]

@@ -6,16 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from pipeline.arrays import Doubles, Floats, Integers
 from pipeline.competition.dataset import Box
-from pipeline.images.decode import Size
-from pipeline.images.split import Split
 from pipeline.network.backbones.cells import CellGrid
+
+if TYPE_CHECKING:
+    from pipeline.images.decode import Size
+    from pipeline.images.split import Split
 
 
 class ImageRegion(NamedTuple):

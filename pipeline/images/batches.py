@@ -14,13 +14,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pipeline.arrays import Doubles, Integers
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
 from pipeline.images.decode import Size, UndecodableImage, crop_photograph, decode_photograph, resize_photograph
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.processes import leave_signals_to_parent
 from pipeline.shortages import LOADERS, explaining_shortages
 
@@ -46,17 +46,6 @@ class PlannedBatch(NamedTuple):
     rows: np.ndarray
     size: Size
     epoch: int | None = None
-
-
-class LoadedBatch(NamedTuple):
-    """images (B, 3, H, W) uint8 RGB, channels last in memory; rows (B,) int64, their rows in the split's table.
-
-    bad: (row, reason) of the images of the planned batch that cannot be decoded, which the batch lacks.
-    """
-
-    images: Tensor
-    rows: Tensor
-    bad: tuple[tuple[int, str], ...] = ()
 
 
 def template_sizes(template: str | Sequence[Size]) -> list[Size]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pipeline.images.batches import LoadedBatch
+from pipeline.images.loaded_batch import LoadedBatch
 
 AHEAD = 2  # batches that a GPU may be behind: then it never waits for the next one, nor holds the pixels of many
 

@@ -17,7 +17,8 @@ from pipeline.device import choose_device
 from pipeline.errors import PipelineError
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.features.global_descriptors import InputImages, extract_descriptors
-from pipeline.features.local_features import LocalExtractor, LocalNetwork, extract_local, read_threshold
+from pipeline.features.local_batches import LocalExtractor, LocalNetwork
+from pipeline.features.local_features import extract_local, read_threshold
 from pipeline.features.local_store import LocalFeatures, as_stored
 from pipeline.features.pyramid_cells import ImageRegions
 from pipeline.features.whitened import load_whitening

@@ -17,7 +17,7 @@ from pipeline.tasks.inputs import explain_restored, open_digested_split, open_sp
 
 if TYPE_CHECKING:
     from pipeline.arrays import Mask
-    from pipeline.features.local_features import LocalExtractor
+    from pipeline.features.local_batches import LocalExtractor
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _take_descriptors(task: TaskContext, config: Config, folder: Path, split: st
 
 def _open_extractor(task: TaskContext, config: Config, extraction: Extraction) -> LocalExtractor:
     from pipeline.device import choose_device
-    from pipeline.features.local_features import LocalExtractor, LocalNetwork
+    from pipeline.features.local_batches import LocalExtractor, LocalNetwork
     from pipeline.network.checkpoint import load_network
     from pipeline.network.folding import fold_for_evaluation
 

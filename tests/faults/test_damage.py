@@ -24,7 +24,8 @@ from pipeline.errors import PipelineError
 from pipeline.features import global_descriptors, local_features
 from pipeline.features.ensemble import JoinedDescriptors
 from pipeline.features.global_descriptors import write_descriptors
-from pipeline.features.local_features import LocalExtractor, LocalNetwork, write_local_features, write_threshold
+from pipeline.features.local_batches import LocalExtractor, LocalNetwork
+from pipeline.features.local_features import write_local_features, write_threshold
 from pipeline.features.local_store import LocalStore
 from pipeline.features.present_rows import PresentRows
 from pipeline.features.whitening import fit_whitening
@@ -341,7 +342,7 @@ def test_a_restored_image_is_used_by_the_run_that_left_it_out_before_it_was_kill
 
 @pytest.mark.parametrize(
     ("module", "function", "work"),
-    [(global_descriptors, "_embed_batch", describe), (local_features, "_extract_batch", extract)],
+    [(global_descriptors, "embed_batch", describe), (local_features, "extract_batch", extract)],
 )
 def test_a_batch_of_which_nothing_can_be_read_reaches_no_network(
     split, tmp_path, network, module, function, work, monkeypatch

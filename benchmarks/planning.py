@@ -1,0 +1,128 @@
+"""Memory of planning for millions of images: training and extraction, with their loading processes.
+
+    python -m benchmarks.planning
+    python -m benchmarks.planning --images 1000000 --loaders 4
+
+A synthetic table as large as the train set of Google Landmarks v2, in a Parquet file as stage 01 writes it, is read by
+a new process that plans an epoch of training, or an extraction, and loads its first batches. Every path leads to one
+small photograph. Memory is the proportional set size (PSS) of Linux: shared pages count once, divided among the
+processes that share them. `start` is the process with its libraries before it reads the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.features.global_descriptors import InputImages
+from pipeline.images.batches import BatchLoader, LoadedBatch, plan_evaluation, template_sizes
+from pipeline.images.split import Split
+from pipeline.network.batch_plan import BatchPlan
+from pipeline.network.training_set import TrainingSet
+from pipeline.settings import ExtractSettings, PhaseSettings
+
+READ = 64  # batches
+
+
+def write_table(folder: Path, images: int) -> None:
+    """train.parquet with so many images of GLDv2's shape, and the photograph that all of them are."""
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(folder / "photograph.jpg"), np.full((48, 64, 3), 99, np.uint8))
+    for name in "0123456789abcdef":
+        (folder / name).symlink_to(folder, target_is_directory=True)
+    ids = [f"{value:016x}" for value in rng.integers(0, 1 << 63, images)]
+    paths = [f"{one[0]}/{one[1]}/{one[2]}/photograph.jpg" for one in ids]
+    width, height = rng.integers(48, 1600, images), rng.integers(48, 1600, images)
+    zero = np.zeros(images)
+    table = {"id": ids, "path": paths, "width": width, "height": height, "bytes": width, "left": zero, "top": zero}
+    table |= {
+        "right": width.astype(float),
+        "bottom": height.astype(float),
+        "landmark": rng.integers(0, 203_094, images),
+    }
+    pd.DataFrame(table).to_parquet(folder / "train.parquet")
+
+
+def open_training(split: Split, loaders: int) -> tuple[BatchLoader, Iterator[LoadedBatch]]:
+    """The first batches of a training, as stage 02 plans them."""
+    images = TrainingSet.from_split(split)
+    plan = BatchPlan(images, PhaseSettings(epochs=2, template=[(64, 32), (32, 32), (32, 64)]), 0)
+    loader = BatchLoader(images.paths, workers=loaders)
+    return loader, loader.load(plan.remaining_batches(0, 0))
+
+
+def open_extraction(split: Split, loaders: int) -> tuple[BatchLoader, Iterator[LoadedBatch]]:
+    """The first batches of an extraction, as stage 05 plans them, shard by shard."""
+    images, settings = InputImages.from_split(split, ExtractSettings()), ExtractSettings()
+    ratios, sizes = np.asarray(images.aspect_ratios)[: settings.shard_rows], template_sizes([(64, 32), (32, 64)])
+    loader = BatchLoader(images.paths, workers=loaders, boxes=images.boxes)
+    return loader, loader.load(plan_evaluation(ratios, sizes, settings.batch_size))
+
+
+WORKS = {"training": open_training, "extraction": open_extraction}
+
+
+def proportional_mb(pid: int) -> float:
+    """The proportional set size of a process, in MB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0]) / 1e3
+
+
+def measure(work: str, folder: Path, loaders: int) -> None:
+    """Plan and read in this process, and print its memory."""
+    torch.zeros(1)
+    before, start = proportional_mb(os.getpid()), time.perf_counter()
+    split = Split(pd.read_parquet(folder / "train.parquet"), folder)
+    loader, batches = WORKS[work](split, loaders)
+    with loader:
+        images = sum(len(batch.rows) for batch in islice(batches, READ))
+        seconds = time.perf_counter() - start
+        own = proportional_mb(os.getpid())
+        children = [proportional_mb(one.pid) for one in multiprocessing.active_children() if one.pid]
+        peak = int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1e3
+    print(
+        f"| {work} | {len(split):,} | {seconds:.0f} | {before:,.0f} | {own:,.0f} | {peak:,.0f} "
+        f"| {max(children, default=0):,.0f} | {own + sum(children):,.0f} | {images:,} |"
+    )
+
+
+def main() -> None:
+    """Write the table, and measure each work in a new process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.planning", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--images", type=int, default=4_132_914)
+    parser.add_argument("--loaders", type=int, default=4)
+    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        measure(options.work, options.folder, options.loaders)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_table(Path(folder), options.images)
+        print(
+            "| work | images | s | start, MB | parent, MB | parent at its peak, MB | each loader, MB | all, MB | read |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        for work in WORKS:
+            given = ["--work", work, "--folder", folder, "--loaders", str(options.loaders)]
+            subprocess.run([sys.executable, "-m", "benchmarks.planning", *given], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The outputs of a network for batches of images on a device, averaged over several scales (Yokoo et al. 2020).
+
+The scales multiply the size of the images. The raw outputs of the network are averaged over the scales, and the average
+is normalised, as in the published extraction. (Normalising each scale first, as others do, would weigh all scales
+equally; here a scale with a longer output counts for more.)
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.device import mixed_precision
+from pipeline.errors import PipelineError
+from pipeline.settings import ExtractSettings
+
+STRIDE = 32  # of the deepest feature map: the sides of an image are multiples of it
+MIN_SCALED_SIDE_PX = 128
+Size = tuple[int, int]  # (width, height) in pixels
+log = logging.getLogger("cairn.features")  # below the project's logger, so that it reaches log.txt
+
+
+def embed_batch(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:
+    """(B, 3, H, W) uint8 on the device  ->  (B, D) float32: the outputs of the network, averaged over the scales.
+
+    A batch that does not fit into the GPU memory is halved. Raises PipelineError for a single image that does not.
+    """
+    try:
+        return _embed_images(network, images, settings, device)
+    except torch.OutOfMemoryError as error:
+        if len(images) == 1:
+            raise PipelineError(
+                "the GPU has not enough memory for a single image",
+                f"extract.max_side_px = {settings.max_side_px}, extract.template = {settings.template}",
+                "take a smaller template or longest side, or fewer scales above 1",
+            ) from error
+    log.warning("not enough GPU memory for %d photographs: batch halved; lower extract.batch_size", len(images))
+    torch.cuda.empty_cache()
+    return torch.cat([embed_batch(network, half, settings, device) for half in images.chunk(2)])
+
+
+def count_dims(network: nn.Module, settings: ExtractSettings, device: torch.device) -> int:
+    """The dimensions D of the network's output."""
+    with torch.inference_mode(), mixed_precision(device, settings.precision):
+        return network(torch.zeros(1, 3, MIN_SCALED_SIDE_PX, MIN_SCALED_SIDE_PX, device=device)).shape[1]
+
+
+def nearest_strides(size: tuple[float, float], factor: float) -> Size:
+    """(width, height) times the factor, rounded to multiples of 32, at least 32."""
+    width, height = (max(round(side * factor / STRIDE), 1) * STRIDE for side in size)
+    return width, height
+
+
+def scaled_size(size: Size, scale: float) -> Size:
+    """(width, height) times the scale, rounded down to multiples of 32, at least 128."""
+    width, height = (max(int(side * scale / STRIDE) * STRIDE, MIN_SCALED_SIDE_PX) for side in size)
+    return width, height
+
+
+def _embed_images(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:
+    """(B, 3, H, W) uint8 on the device  ->  (B, D) float32, as `embed_batch`."""
+    height, width = images.shape[-2:]
+    with torch.inference_mode(), mixed_precision(device, settings.precision):
+        pixels = images.float()
+        # A floor of 128 px would enlarge small crops relative to their whole images.
+        scaled = nearest_strides if settings.max_side_px else scaled_size
+        outputs = [network(_rescale(pixels, scaled((width, height), scale))) for scale in settings.scales]
+        return torch.stack([output.float() for output in outputs]).mean(0)
+
+
+def _rescale(pixels: Tensor, size: Size) -> Tensor:
+    """The images at (width, height), bilinear with aligned corners, as in the published extraction."""
+    if (pixels.shape[-1], pixels.shape[-2]) == size:
+        return pixels
+    return F.interpolate(pixels, (size[1], size[0]), mode="bilinear", align_corners=True)

@@ -1,0 +1,18 @@
+"""A batch of images as a loading process hands it over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class LoadedBatch(NamedTuple):
+    """images (B, 3, H, W) uint8 RGB, channels last in memory; rows (B,) int64, their rows in the split's table.
+
+    bad: (row, reason) of the images of the planned batch that cannot be decoded, which the batch lacks.
+    """
+
+    images: Tensor
+    rows: Tensor
+    bad: tuple[tuple[int, str], ...] = ()
