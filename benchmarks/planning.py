@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +30,7 @@ import pandas as pd
 import torch
 
 from pipeline.features.global_descriptors import InputImages
+from pipeline.features.row_reuse import key_rows
 from pipeline.images.batches import BatchLoader, LoadedBatch, plan_evaluation, template_sizes
 from pipeline.images.split import Split
 from pipeline.network.batch_plan import BatchPlan
@@ -62,12 +64,13 @@ def open_training(split: Split, loaders: int) -> tuple[BatchLoader, Iterator[Loa
     images = TrainingSet.from_split(split)
     plan = BatchPlan(images, PhaseSettings(epochs=2, template=[(64, 32), (32, 32), (32, 64)]), 0)
     loader = BatchLoader(images.paths, workers=loaders)
-    return loader, loader.load(plan.remaining_batches(0, 0))
+    return loader, loader.load(part for parts in plan.remaining_steps(0, 0) for part in parts)
 
 
 def open_extraction(split: Split, loaders: int) -> tuple[BatchLoader, Iterator[LoadedBatch]]:
-    """The first batches of an extraction, as stage 05 plans them, shard by shard."""
+    """The first batches of an extraction, as stage 05 plans them: a shard of them, after the keys of all rows."""
     images, settings = InputImages.from_split(split, ExtractSettings()), ExtractSettings()
+    key_rows(replace(split, digests=[f"{row:064x}" for row in range(len(split))]))
     ratios, sizes = np.asarray(images.aspect_ratios)[: settings.shard_rows], template_sizes([(64, 32), (32, 64)])
     loader = BatchLoader(images.paths, workers=loaders, boxes=images.boxes)
     return loader, loader.load(plan_evaluation(ratios, sizes, settings.batch_size))
