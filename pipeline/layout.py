@@ -34,6 +34,8 @@ CLEAN_PAIRS = f"{CLEAN}/pairs:pairs.parquet"
 
 # Stage 06
 WHITENING = f"{BUILD_KNN}/whitening"
+OVERLAP = f"{BUILD_KNN}/overlap"  # near-duplicates of test photographs in train
+OVERLAP_PAIRS = f"{OVERLAP}:overlap.csv"
 
 # Stage 09
 RECOGNITION = f"{PREDICT}:recognition.parquet"

@@ -87,6 +87,8 @@ class DataSettings(Settings):
     ground_truth: str = ""  # revisited: the file in root; empty: the only gnd_*.pkl there
     train_root: SomePath | None = None  # benchmarks: a labelled train set, in GLDv2's format
     distractors: SomePath | None = None  # benchmarks: a folder of images added to the database, such as R1M
+    # train photographs that are not used: a CSV with a column train or id, such as overlap.csv of another run
+    leave_out: SomePath | None = None
 
     @property
     def is_benchmark(self) -> bool:
@@ -113,7 +115,7 @@ class DataSettings(Settings):
     @property
     def prepare_settings(self) -> dict[str, Any]:
         """The settings that affect the tables of stage 01 (part of the cache key)."""
-        elsewhere = {"root", "retrieval_solution", "recognition_solution"}
+        elsewhere = {"root", "retrieval_solution", "recognition_solution", "leave_out"}  # the list enters by content
         own = {"ground_truth", "train_root", "distractors"} if not self.is_benchmark else set()
         unset = {"follow_links"} if not self.follow_links else set()
         unset |= {"photographs"} if self.photographs else set()
@@ -294,6 +296,9 @@ class SearchSettings(Settings):
     whiten_dims: Count = 0  # PCA components kept of the joined descriptors, at most; 0 = no whitening
     whiten_power: Annotated[float, Field(ge=0.0, le=0.5)] = (
         0.25  # exponent of the variances: 0.5 = full whitening, 0 = plain PCA
+    )
+    overlap_similarity: Annotated[float, Field(ge=0.0, le=1.0)] = (
+        0.9  # from which a test and a train photograph are listed as near-duplicates
     )
     whiten_on: Literal["train", "index"] = "train"  # the split that the whitening is fitted on; it needs no labels
 

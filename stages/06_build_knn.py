@@ -16,14 +16,15 @@ from pipeline.settings import NON_LANDMARK
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import descriptor_references, open_descriptors, read_gaps
+from pipeline.tasks.overlap import overlap_tasks
 from pipeline.tasks.whitening import whitening_tasks
 
 
 def tasks(config: Config) -> list[Task]:
-    """The whitening, where there is one, and one artifact per pair of splits."""
+    """The whitening, where there is one, one artifact per pair of splits, and the near-duplicates in train."""
     pairs = [("test", "index"), ("test", "train"), ("index", "train")] + [("index", "index")] * config.needs_index_graph
     pairs += [("test", NON_LANDMARK), ("train", NON_LANDMARK)] * config.recognition.non_landmarks
-    return whitening_tasks(config) + [search_task(config, *pair) for pair in pairs]
+    return whitening_tasks(config) + [search_task(config, *pair) for pair in pairs] + overlap_tasks(config)
 
 
 def search_task(config: Config, queries: str, base: str) -> Task:

@@ -11,6 +11,7 @@ from pipeline.competition.folders import list_folders, read_folders
 from pipeline.competition.gldv2 import BOXES, list_gldv2_sources, read_gldv2
 from pipeline.competition.holidays import read_holidays
 from pipeline.competition.junk import Judgements
+from pipeline.competition.leave_out import leave_out
 from pipeline.competition.links import check_links
 from pipeline.competition.revisited import find_ground_truth, read_revisited
 from pipeline.competition.train_clean import CLEAN_LIST
@@ -20,11 +21,16 @@ from pipeline.settings import SPLITS, DataSettings
 def read_source(data: DataSettings, names: Sequence[str] = SPLITS) -> tuple[Dataset, Mapping[str, Judgements]]:
     """The photographs, and the judgements of each setup when the data is a benchmark, else none.
 
-    names: the splits to read; a benchmark always has all three. Raises PipelineError for data that is missing or
-    broken, and for links that lead out of the data folder unless data.follow_links.
+    names: the splits to read; a benchmark always has all three. Train is without what data.leave_out names. Raises
+    PipelineError for data that is missing or broken, and for links that lead out of the data folder unless
+    data.follow_links.
     """
-    root = data.root.absolute()
     check_source_links(data, names)
+    dataset, setups = _read_own(data, data.root.absolute(), names)
+    return (dataset if data.leave_out is None else leave_out(dataset, data.leave_out)), setups
+
+
+def _read_own(data: DataSettings, root: Path, names: Sequence[str]) -> tuple[Dataset, Mapping[str, Judgements]]:
     if data.source == "folders":
         return read_folders(root, names), {}
     if not data.is_benchmark:
@@ -41,6 +47,10 @@ def list_sources(data: DataSettings, names: Sequence[str] = SPLITS) -> dict[str,
     """The files, and the folders of photographs, that `read_source` and the decoder read, by name."""
     root = data.root.absolute()
     check_source_links(data, names)  # before any folder is walked through: links in circles have no end
+    return _list_own(data, root, names) | ({"leave_out": data.leave_out.absolute()} if data.leave_out else {})
+
+
+def _list_own(data: DataSettings, root: Path, names: Sequence[str]) -> dict[str, Path]:
     if data.source == "folders":
         return list_folders(root, names)
     if not data.is_benchmark:

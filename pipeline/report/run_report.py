@@ -22,6 +22,7 @@ from pipeline.report.local_report import VerifiedPairs, show_dropped, show_pairs
 from pipeline.report.measures import JudgedRanking
 from pipeline.report.misses import Reading, Relevant, judge_relevant, tabulate_reasons
 from pipeline.report.mistakes import show_mistakes
+from pipeline.report.overlap_report import tabulate_overlap
 from pipeline.report.query_table import draw_gains, list_found
 from pipeline.report.tables import draw_costs, tabulate_changed, tabulate_scores, tabulate_stages
 from pipeline.report.training_curves import draw_histories
@@ -40,7 +41,7 @@ class Run:
     reading: what the votes made of the images, by `votes` train images each. queries: a row per test image.
     recognition: the judged answers. histories: of training, by title. changed: settings
     that are not the defaults, with value and default. models: each model in words. evidence: the stages that only the
-    evidence of a ranking step needs, by step.
+    evidence of a ranking step needs, by step. overlap: near-duplicates of test in train, from overlap_similarity.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Run:
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     models: Sequence[str] = ()
     evidence: Mapping[str, Collection[str]] = field(default_factory=dict)
+    overlap: pd.DataFrame | None = None
+    overlap_similarity: float = 1.0
     settings: ReportSettings = field(default_factory=ReportSettings)
 
 
@@ -147,6 +150,7 @@ def _show_work(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What the page has of the training, of files, times and settings."""
     tables = [
         tabulate_left_out(run.left_out),
+        tabulate_overlap(run.overlap, run.overlap_similarity),
         tabulate_stages(metrics["seconds"], metrics.get("bytes", {})),
         tabulate_changed(run.changed),
     ]

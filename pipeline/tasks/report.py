@@ -45,7 +45,12 @@ def report_references(config: Config) -> list[str]:
     """What `open_run` reads beside what scores are made of."""
     references = [layout.LANDMARK_NAMES, *map(layout.left_out, _list_decoding(config))]
     if config.data.has_train:
-        references += [layout.votes("test"), layout.votes("index"), layout.neighbours("test", "train")]
+        references += [
+            layout.votes("test"),
+            layout.votes("index"),
+            layout.neighbours("test", "train"),
+            layout.OVERLAP_PAIRS,
+        ]
     if "index" in config.verified_splits:
         references += [layout.local_features(config.local_model, split) for split in ("test", "index")]
         references += [layout.verified_pairs("index")]
@@ -91,6 +96,7 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
     """What the report shows of the run."""
     import pandas as pd
 
+    from pipeline.report.overlap_report import read_overlap
     from pipeline.report.query_table import tabulate_queries
     from pipeline.report.run_report import Run
 
@@ -114,6 +120,8 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
         queries=tabulate_queries(test, judged, known.recognition, known.right),
         recognition=_judge_recognition(known),
         histories={title: pd.read_csv(task.input(file)) for title, file in _list_histories(config).items()},
+        overlap=read_overlap(task.input(layout.OVERLAP_PAIRS)) if config.data.has_train else None,
+        overlap_similarity=config.search.overlap_similarity,
         changed=list_changed(config),
         models=[_describe_model(name, model) for name, model in config.models.items()],
         evidence={name: _list_stages(config, name) for recipe in config.rerank.recipes.values() for name in recipe},
