@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,15 @@ class Work:
     def start(self, stream: TextIO | None = None) -> Terminal | PlainLines:
         """Show it, on stderr by default."""
         stream = stream or sys.stderr
-        return Terminal(self, stream) if stream.isatty() else PlainLines(self, stream)
+        return Terminal(self, stream) if _has_width(stream) else PlainLines(self, stream)
+
+
+def _has_width(stream: TextIO) -> bool:
+    """Whether a line can be redrawn there: not on a terminal without a width, as some programs open them."""
+    try:
+        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except OSError:  # no file of the system
+        return stream.isatty()
 
 
 def describe(work: Work, count: int, total: int, since: int, elapsed: float, note: str = "") -> str:

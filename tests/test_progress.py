@@ -1,6 +1,7 @@
 """The progress of work: what the line says, once a while in a log, redrawn on a terminal."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ def test_a_terminal_shows_the_same_line():
         shown.refresh()
     assert "[2/12] train_base · steps 7 of 10 · " in screen.getvalue() and "loss 2.5" in screen.getvalue()
     assert isinstance(Work(0, "steps").start(io.StringIO()), PlainLines)
+
+
+def test_a_terminal_without_a_width_gets_plain_lines():
+    outer, inner = os.openpty()
+    with os.fdopen(outer), os.fdopen(inner, "w") as screen:
+        assert screen.isatty() and isinstance(Work(9, "steps").start(screen), PlainLines)
 
 
 def test_the_seconds_after_a_task_are_those_of_the_last_run(tmp_path):
