@@ -20,6 +20,7 @@ from pipeline.images.batches import (
     plan_training_epoch,
     template_sizes,
 )
+from pipeline.images.plan_ahead import PlanAhead
 
 SIZES = [(96, 64), (64, 64), (64, 96)]
 
@@ -193,6 +194,59 @@ def test_a_plan_that_was_not_read_to_its_end_leaves_nothing_to_the_next(paths):
         assert next(first).rows.tolist() == [0]
         second = loader.load([PlannedBatch(np.array([11, 4]), (64, 64))])
         assert [batch.rows.tolist() for batch in second] == [[11, 4]]
+
+
+class Watched(list):
+    """A plan that notes how many of its batches were asked for."""
+
+    asked = 0
+
+    def __iter__(self):
+        for planned in super().__iter__():
+            self.asked += 1
+            yield planned
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_plan_that_follows_is_begun_before_the_one_before_it_is_read(paths, workers):
+    plans = [Watched(plan_evaluation(np.ones(count), SIZES, 2)) for count in (12, 8, 0, 7, 12)]
+    with BatchLoader(paths, workers=workers) as loader:
+        for plan, following in zip(plans, [*plans[1:], None], strict=True):
+            found = [batch.rows.tolist() for batch in loader.load(plan, following=following)]
+            assert not workers or not following or following.asked > 0
+            assert found == [planned.rows.tolist() for planned in list(plan)]
+
+
+def test_a_plan_that_was_begun_but_does_not_follow_is_dropped(paths):
+    first, guessed, other = (plan_evaluation(np.ones(count), SIZES, 2) for count in (12, 10, 9))
+    with BatchLoader(paths, workers=2) as loader:
+        for plan, following in ((first, guessed), (other, guessed), (list(guessed), None), (first, None)):
+            found = [batch.rows.tolist() for batch in loader.load(plan, following=following)]
+            assert found == [planned.rows.tolist() for planned in plan]
+        generator = (planned for planned in other)
+        assert len(list(loader.load(generator, following=guessed))) == len(other)
+
+
+def test_shards_that_follow_each_other_are_planned_ahead_until_one_guess_was_wrong():
+    def rows_of(guess):
+        return None if guess is None else guess[0].rows.tolist()
+
+    def ahead(rows, wanted):
+        plans = PlanAhead(lambda part: [PlannedBatch(part, (32, 32))], np.array(wanted), 4)
+        guesses = []
+        for part in rows:
+            batches, following = plans.plan(np.array(part, np.int64))
+            assert batches[0].rows.tolist() == part
+            guesses.append(rows_of(following))
+        return guesses
+
+    everything, shards = list(range(14)), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13]]
+    assert ahead(shards, everything) == [None, shards[2], shards[3], None]
+    assert ahead([shards[0], shards[2], shards[3]], everything) == [None, None, None]  # another rank has the second
+    assert ahead([shards[0], shards[1], shards[3]], everything) == [None, shards[2], None]
+    wanted = [1, 5, 6, 9, 13]
+    assert ahead([[1], [5, 6], [9], [13]], wanted) == [None, [9], [13], None]
+    assert ahead([[0], [5], [9], [13]], everything) == [None, shards[2], None, None]  # others are taken over
 
 
 def test_an_error_leaves_no_loading_process_behind(paths):

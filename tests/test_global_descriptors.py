@@ -10,6 +10,7 @@ from tasks import RecordedTask
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.device_memory import MemoryLimit
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import (
     Describer,
@@ -192,16 +193,30 @@ def test_no_photographs_with_a_longest_side_have_an_empty_matrix_and_sizes_belon
             extract_descriptors(network, InputImages([tmp_path / "a.jpg"], np.ones(1), None, sizes), wrong, CPU)
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved_with_a_warning_in_the_projects_log(caplog):
+def test_a_batch_that_does_not_fit_is_halved_with_a_warning_and_no_later_one_is_tried_whole(caplog):
+    tried = []
+
     class Small(nn.Module):
         def forward(self, images):
+            tried.append(len(images))
             if len(images) > 2:
                 raise torch.OutOfMemoryError
             return images.mean(dim=(2, 3))
 
-    images = torch.randint(0, 255, (5, 3, 128, 128), dtype=torch.uint8)
+    images, limit = torch.randint(0, 255, (5, 3, 128, 128), dtype=torch.uint8), MemoryLimit()
     settings = SETTINGS.model_copy(update={"scales": [1.0]})
     with caplog.at_level("WARNING", logger="cairn"):
-        found = embed_batch(Small(), images, settings, CPU)
-    torch.testing.assert_close(found, images.float().mean(dim=(2, 3)))
-    assert [(one.name.split(".")[0], one.args[0]) for one in caplog.records] == [("cairn", 5), ("cairn", 3)]
+        for _ in range(2):
+            found = embed_batch(Small(), images, settings, CPU, limit)
+            torch.testing.assert_close(found, images.float().mean(dim=(2, 3)))
+    assert tried == [5, 2, 2, 1, 2, 2, 1]
+    assert [(one.name.split(".")[0], one.args) for one in caplog.records] == [("cairn", (5,))]
+
+
+def test_a_single_image_that_does_not_fit_is_an_error_with_advice():
+    class Full(nn.Module):
+        def forward(self, images):
+            raise torch.OutOfMemoryError
+
+    with pytest.raises(PipelineError, match=r"single image\n.*extract\.max_side_px"):
+        embed_batch(Full(), torch.zeros(3, 3, 128, 128, dtype=torch.uint8), SETTINGS, CPU)

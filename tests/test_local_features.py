@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.demo_world.view import render_image
 from pipeline.errors import PipelineError
-from pipeline.features.local_batches import LocalExtractor, LocalNetwork
+from pipeline.features.local_batches import LocalExtractor, LocalNetwork, extract_batch
 from pipeline.features.local_features import (
     calibrate_attention,
     extract_local,
@@ -24,6 +24,7 @@ from pipeline.features.local_features import (
 )
 from pipeline.features.local_store import LocalFeatures, LocalStore
 from pipeline.features.pyramid_cells import ImageRegion, ImageRegions, Kept, fit_size, locate_cells, select_cells
+from pipeline.images.batches import PlannedBatch, load_batches
 from pipeline.images.decode import read_header
 from pipeline.images.split import Split
 from pipeline.matching.geometry import fit_affine
@@ -497,3 +498,34 @@ def test_a_split_is_written_with_its_threshold_and_only_the_wanted_images_have_f
     for row in np.flatnonzero(wanted):
         np.testing.assert_array_equal(store[row].points, expected[row].points)
         np.testing.assert_allclose(store[row].descriptors, expected[row].descriptors, atol=1e-3)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_features_of_its_images(lite, photographs, monkeypatch):
+    regions, tried = regions_of(photographs[:3]), []  # of one shape
+    extractor = LocalExtractor(lite, THREE_SCALES, CPU)
+    size = fit_size(regions[0], 112, lite.cells)
+    (batch,) = load_batches(photographs, [PlannedBatch(np.arange(3), size)])
+    expected = extract_local(extractor, regions, NO_THRESHOLD)
+    forward = type(lite).forward
+
+    def small(network, images):
+        tried.append(len(images))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError
+        return forward(network, images)
+
+    monkeypatch.setattr(type(lite), "forward", small)
+    for _ in range(2):
+        found = extract_batch(extractor, batch, Kept(NO_THRESHOLD, 40), regions)
+        assert [row for row, _ in found] == [0, 1, 2]
+        assert all(same_bytes(features, expected[row]) for row, features in found)
+    assert tried == [3, *[1] * 9, *[1] * 9]  # three scales of three images, twice
+
+
+def test_a_single_photograph_that_does_not_fit_is_an_error_with_advice(lite, photographs, monkeypatch):
+    def full(network, images):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(type(lite), "forward", full)
+    with pytest.raises(PipelineError, match=r"single photograph\n.*local\.max_side_px"):
+        extract(lite, photographs[:1], THREE_SCALES)

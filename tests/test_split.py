@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
+from pipeline.features.global_descriptors import Describer, InputImages
+from pipeline.features.pyramid_cells import ImageRegions
 from pipeline.images.photograph_paths import PhotographPaths
 from pipeline.images.split import Split
+from pipeline.network.batch_plan import BatchPlan
+from pipeline.network.training_set import TrainingSet
+from pipeline.settings import ExtractSettings, PhaseSettings
 
 COLUMNS = ["id", "path", "width", "height", "left", "top", "right", "bottom"]
 
@@ -55,8 +62,22 @@ def test_paths_are_one_array_that_reads_like_a_list():
         paths[::2]
 
 
-def test_no_path_is_an_object_before_it_is_asked_for():
-    table = pd.DataFrame({"path": [f"{row:07d}.jpg" for row in range(10_000)]}, dtype="str")
-    paths = Split(table, Path("data")).paths
-    assert len(pickle.dumps(paths)) < 10_000 * (11 + 8) + 1_000  # characters, and where each ends
-    assert all(not isinstance(value, list | tuple) for value in vars(paths).values())
+def test_no_path_is_an_object_before_it_is_asked_for(monkeypatch):
+    """Planning a training and an extraction of many images makes the paths of none, and lists of nothing per image."""
+    count, asked = 10_000, []
+    sides = np.random.default_rng(0).integers(40, 400, (2, count))
+    table = pd.DataFrame({"path": [f"{row:07d}.jpg" for row in range(count)]}, dtype="str")
+    table = table.assign(width=sides[0], height=sides[1], left=0.0, top=0.0, right=sides[0] * 0.5, bottom=sides[1])
+    split = Split(table.assign(landmark=np.arange(count) % 50), Path("data"))
+    assert len(pickle.dumps(split.paths)) < count * (11 + 8) + 1_000  # characters, and where each ends
+    real = PhotographPaths.__getitem__
+    monkeypatch.setattr(PhotographPaths, "__getitem__", lambda paths, at: asked.append(at) or real(paths, at))
+    training = TrainingSet.from_split(split)
+    plan = BatchPlan(training, PhaseSettings(epochs=1), 0)
+    assert sum(len(part.rows) for step in plan.remaining_steps(0, 0) for part in step) == len(plan.train_rows)
+    for settings in (ExtractSettings(), ExtractSettings(max_side_px=96)):
+        images = InputImages.from_split(split, settings)
+        Describer(nn.Identity(), images, settings, torch.device("cpu"), 2)
+    for values in (training, images, ImageRegions.from_split(split)):
+        assert not any(isinstance(value, list | tuple) for value in vars(values).values()), values
+    assert not asked

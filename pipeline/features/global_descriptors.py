@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.arrays import Doubles, Floats, Integers
+from pipeline.device_memory import MemoryLimit
 from pipeline.errors import PipelineError
 from pipeline.features.image_shards import write_image_shards
 from pipeline.features.multi_scale import STRIDE, count_dims, embed_batch
@@ -32,6 +33,7 @@ from pipeline.images.batches import (
     template_sizes,
 )
 from pipeline.images.device_copies import copy_ahead
+from pipeline.images.plan_ahead import PlanAhead
 from pipeline.images.split import Split
 from pipeline.processes import one_thread_each
 from pipeline.settings import ExtractSettings
@@ -80,8 +82,10 @@ class Describer:
         if (images.sizes is None) == (settings.max_side_px > 0):
             raise ValueError("sizes belong to settings.max_side_px: give both or neither")
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._images, self._settings, self._device = images, settings, device
+        self._images, self._settings, self._device, self._limit = images, settings, device, MemoryLimit()
         self._loader = BatchLoader(images.paths, None, workers, images.boxes)
+        plan = partial(_plan_batches, images, settings=settings)
+        self._plans = PlanAhead(plan, np.arange(len(images)), settings.shard_rows)
 
     def __enter__(self) -> Describer:
         return self
@@ -94,8 +98,9 @@ class Describer:
 
         rows: (n,) ascending. On a GPU nothing waits for it before the last batch.
         """
-        embed = partial(embed_batch, self._network, settings=self._settings, device=self._device)
-        batches = self._loader.load(_plan_batches(self._images, rows, self._settings), on_bad)
+        embed = partial(embed_batch, self._network, settings=self._settings, device=self._device, limit=self._limit)
+        plan, following = self._plans.plan(rows)
+        batches = self._loader.load(plan, on_bad, following)
         read: list[Tensor] = []
         raw: list[Tensor] = []
         with one_thread_each() if self._device.type == "cpu" else nullcontext() as pool:

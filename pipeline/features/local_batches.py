@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.device import mixed_precision
+from pipeline.device_memory import MemoryLimit
 from pipeline.errors import PipelineError
 from pipeline.features.local_store import LocalFeatures
 from pipeline.features.pyramid_cells import ImageRegions, Kept, locate_cells, select_cells, whole_cells
@@ -48,29 +49,32 @@ class LocalNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class LocalExtractor:
-    """A network with the settings by which features are extracted, and the device."""
+    """A network with the settings by which features are extracted, and the device with what fits into it at once."""
 
     network: LocalNetwork
     settings: LocalSettings
     device: torch.device
+    limit: MemoryLimit = field(default_factory=MemoryLimit)
 
 
 def extract_batch(
     extractor: LocalExtractor, batch: LoadedBatch, kept: Kept, regions: ImageRegions
 ) -> list[tuple[int, LocalFeatures]]:
-    """(row, its cells) of each image of a batch on the device. One that does not fit into the GPU memory is halved."""
+    """(row, its cells) of each image of a batch on the device. What does not fit into the GPU memory is halved."""
+
+    def work(at: slice) -> list[tuple[int, LocalFeatures]]:
+        return _extract_images(extractor, LoadedBatch(batch.images[at], batch.rows[at]), kept, regions)
+
+    height, width = batch.images.shape[-2:]
     try:
-        return _extract_images(extractor, batch, kept, regions)
+        parts = extractor.limit.run(work, len(batch.rows), height * width)
     except torch.OutOfMemoryError as error:
-        if len(batch.rows) == 1:
-            raise PipelineError(
-                "the GPU has not enough memory for a single photograph",
-                f"local.max_side_px = {extractor.settings.max_side_px}",
-                "lower it, or leave out the largest of local.scales",
-            ) from error
-    torch.cuda.empty_cache()
-    parts = zip(batch.images.chunk(2), batch.rows.chunk(2), strict=True)
-    return [found for part in parts for found in extract_batch(extractor, LoadedBatch(*part), kept, regions)]
+        raise PipelineError(
+            "the GPU has not enough memory for a single photograph",
+            f"local.max_side_px = {extractor.settings.max_side_px}",
+            "lower it, or leave out the largest of local.scales",
+        ) from error
+    return [found for part in parts for found in part]
 
 
 @torch.inference_mode()

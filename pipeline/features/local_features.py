@@ -30,8 +30,9 @@ from pipeline.features.pyramid_cells import (
     fit_size,
 )
 from pipeline.features.store import Arrays
-from pipeline.images.batches import BatchLoader, LoadedBatch, OnBad, by_position, group_by_size
+from pipeline.images.batches import BatchLoader, LoadedBatch, OnBad, PlannedBatch, by_position, group_by_size
 from pipeline.images.device_copies import copy_ahead
+from pipeline.images.plan_ahead import PlanAhead
 from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split
 from pipeline.processes import available_cores, one_thread_each
@@ -67,7 +68,7 @@ def write_local_features(
     Nor have images that cannot be read; rejected.csv lists them. Resumes after the last finished shard.
     """
     settings = extractor.settings
-    with RegionImages(ImageRegions.from_split(split), extractor, task.workers) as images:
+    with RegionImages(ImageRegions.from_split(split), extractor, task.workers, wanted) as images:
 
         def make(rows: Integers, on_bad: OnBad) -> Arrays:
             """The packed features of some rows; those that are not wanted have none."""
@@ -78,11 +79,16 @@ def write_local_features(
 
 
 class RegionImages:
-    """The images of some regions, loaded in batches of one size; the loading processes live until it is closed."""
+    """The images of some regions, loaded in batches of one size; the loading processes live until it is closed.
 
-    def __init__(self, regions: ImageRegions, extractor: LocalExtractor, workers: int = 0):
+    wanted: (N,), which of them are asked for in all; None = all.
+    """
+
+    def __init__(self, regions: ImageRegions, extractor: LocalExtractor, workers: int = 0, wanted: Mask | None = None):
         self.regions, self._settings, self._cells = regions, extractor.settings, extractor.network.cells
         self._loader = BatchLoader(regions.paths, None, workers, regions.boxes)
+        rows = np.arange(len(regions)) if wanted is None else np.flatnonzero(wanted)
+        self._plans = PlanAhead(self._plan, rows, self._settings.shard_rows)
 
     def __enter__(self) -> RegionImages:
         return self
@@ -92,10 +98,13 @@ class RegionImages:
 
     def load(self, rows: Integers, on_bad: OnBad | None) -> Iterator[LoadedBatch]:
         """The batches of these images (n,), ascending, without those that cannot be read."""
+        plan, following = self._plans.plan(rows)
+        return (batch for batch in self._loader.load(plan, on_bad, following) if len(batch.rows))
+
+    def _plan(self, rows: Integers) -> list[PlannedBatch]:
         sizes = [fit_size(self.regions[row], self._settings.max_side_px, self._cells) for row in rows.tolist()]
         plan = group_by_size(np.array(sizes, np.int64).reshape(-1, 2), self._settings.batch_size)
-        planned = (batch._replace(rows=rows[batch.rows]) for batch in plan)
-        return (batch for batch in self._loader.load(planned, on_bad) if len(batch.rows))
+        return [batch._replace(rows=rows[batch.rows]) for batch in plan]
 
 
 def extract_local(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.device import mixed_precision
+from pipeline.device_memory import MemoryLimit
 from pipeline.errors import PipelineError
 from pipeline.settings import ExtractSettings
 
@@ -23,23 +24,31 @@ Size = tuple[int, int]  # (width, height) in pixels
 log = logging.getLogger("cairn.features")  # below the project's logger, so that it reaches log.txt
 
 
-def embed_batch(network: nn.Module, images: Tensor, settings: ExtractSettings, device: torch.device) -> Tensor:
+def embed_batch(
+    network: nn.Module,
+    images: Tensor,
+    settings: ExtractSettings,
+    device: torch.device,
+    limit: MemoryLimit | None = None,
+) -> Tensor:
     """(B, 3, H, W) uint8 on the device  ->  (B, D) float32: the outputs of the network, averaged over the scales.
 
-    A batch that does not fit into the GPU memory is halved. Raises PipelineError for a single image that does not.
+    A batch that does not fit into the GPU memory is halved, and by a limit that all calls are given no later one is as
+    large. Raises PipelineError for a single image that does not fit.
     """
+    limit = limit or MemoryLimit()
+    before, height, width = limit.most, *images.shape[-2:]
     try:
-        return _embed_images(network, images, settings, device)
+        parts = limit.run(lambda at: _embed_images(network, images[at], settings, device), len(images), height * width)
     except torch.OutOfMemoryError as error:
-        if len(images) == 1:
-            raise PipelineError(
-                "the GPU has not enough memory for a single image",
-                f"extract.max_side_px = {settings.max_side_px}, extract.template = {settings.template}",
-                "take a smaller template or longest side, or fewer scales above 1",
-            ) from error
-    log.warning("not enough GPU memory for %d photographs: batch halved; lower extract.batch_size", len(images))
-    torch.cuda.empty_cache()
-    return torch.cat([embed_batch(network, half, settings, device) for half in images.chunk(2)])
+        raise PipelineError(
+            "the GPU has not enough memory for a single image",
+            f"extract.max_side_px = {settings.max_side_px}, extract.template = {settings.template}",
+            "take a smaller template or longest side, or fewer scales above 1",
+        ) from error
+    if limit.most < before:
+        log.warning("not enough GPU memory for %d photographs: in parts from now on; lower batch_size", len(images))
+    return torch.cat(parts)
 
 
 def count_dims(network: nn.Module, settings: ExtractSettings, device: torch.device) -> int:

@@ -195,10 +195,10 @@ class BatchLoader:
         workers: int = 0,
         boxes: Doubles | None = None,
     ):
-        self._paths, self._plan = paths, _Plan()
+        self._paths, self._requests = paths, _Requests()
         self._loader: DataLoader | None = DataLoader(
             _Photographs(paths, augmenter, boxes),
-            sampler=self._plan,  # any iterable; torch reads it a few batches ahead
+            sampler=self._requests,  # any iterable; torch reads it a few batches ahead
             batch_size=None,
             num_workers=workers,
             collate_fn=_unchanged,
@@ -219,21 +219,32 @@ class BatchLoader:
         """End the processes. A batch that was loaded stays valid."""
         self._loader = self._batches = None  # the last references: no frame of an error may hold another
 
-    def load(self, plan: Iterable[PlannedBatch], on_bad: OnBad | None = None) -> Iterator[LoadedBatch]:
+    def load(
+        self,
+        plan: Iterable[PlannedBatch],
+        on_bad: OnBad | None = None,
+        following: Sequence[PlannedBatch] | None = None,
+    ) -> Iterator[LoadedBatch]:
         """The planned batches, loaded, in the order of the plan, whatever the number of processes.
 
         Each batch is loaded by one process, without collation, and the plan travels with the request. A plan that is
         not read to its end is dropped by the next one.
+        following: the plan that is likely the next. The processes begin it when they have nothing else to do; it is
+        dropped unless the next call gives the same object.
         on_bad: called with the row and the reason of each image that cannot be decoded; its batch lacks the image and
         may be empty. Without it such an image raises PipelineError (exit code 3) that names the file. Raises
         PipelineError that says why a process ended.
         """
         if self._loader is None:
             raise ValueError("this loader is closed")
-        self._plan.batches = plan
         with explaining_shortages(LOADERS):
-            self._batches = iter(self._loader)
-            while self._batches is not None and (batch := next(self._batches, None)) is not None:
+            if self._batches is None or not self._requests.go_on(plan, following):
+                self._requests.begin(plan, following)
+                self._batches = iter(self._loader)
+            while self._batches is not None and not self._requests.is_read():
+                if (batch := next(self._batches, None)) is None:
+                    break
+                self._requests.read += 1
                 if isinstance(batch, PipelineError):  # a shortage in a loading process
                     raise batch
                 for row, reason in batch.bad:
@@ -244,13 +255,45 @@ class BatchLoader:
                 yield batch
 
 
-class _Plan:
-    """What is loaded next. A loader is made once, and asks for it at the beginning of every pass."""
+class _Requests:
+    """What the processes are asked for: the batches of a plan, and then, if it is known, those of the one after it.
 
-    batches: Iterable[PlannedBatch] = ()
+    A loader reads it once for every `begin`. It ends where nothing is left to ask for, and may have more later.
+    """
+
+    def __init__(self) -> None:
+        self.begin((), None)
+
+    def begin(self, plan: Iterable[PlannedBatch], following: Sequence[PlannedBatch] | None) -> None:
+        """Start a new plan; nothing is under way."""
+        self._asking, self.read, self._ahead = iter(plan), 0, 0
+        self._expect(plan, following)
+
+    def go_on(self, plan: Iterable[PlannedBatch], following: Sequence[PlannedBatch] | None) -> bool:
+        """Whether the plan is the one that was begun ahead, after all of the one before was read; then it goes on."""
+        if plan is not self._following or not self._ahead or not self.is_read():
+            return False
+        self._asking, self.read, self._ahead = self._asking_ahead, 0, 0
+        self._expect(plan, following)
+        return True
+
+    def _expect(self, plan: Iterable[PlannedBatch], following: Sequence[PlannedBatch] | None) -> None:
+        self._length = len(plan) if following is not None and isinstance(plan, Sequence) else None
+        self._following = following if self._length is not None else None
+        self._asking_ahead = iter(self._following or ())
+
+    def is_read(self) -> bool:
+        """Whether all batches of a plan were read that another one follows; any other ends by itself."""
+        return self._length is not None and self.read == self._length
 
     def __iter__(self) -> Iterator[PlannedBatch]:
-        return iter(self.batches)
+        return self
+
+    def __next__(self) -> PlannedBatch:
+        if (planned := next(self._asking, None)) is None:
+            planned = next(self._asking_ahead)
+            self._ahead += 1
+        return planned
 
 
 @dataclass(frozen=True)
