@@ -154,6 +154,13 @@ class PhaseSettings(Settings):
     backbone_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = (
         1.0  # factor for the backbone; 0 = frozen, its BatchNorm too
     )
+    trained_blocks: Count = 0  # last blocks of the backbone that are trained, the others are frozen; 0 = all
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = (
+        1.0  # factor of the learning rate from each block of the backbone to the one before it
+    )
+    gradient_checkpointing: bool = False  # compute activations again instead of keeping them; for models of timm
+    average_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # of the weights' moving average; 0 = the weights
+    keep: Literal["last", "best"] = "last"  # weights of the last epoch, or of the one that validates best
     min_learning_rate: Annotated[float, Field(ge=0.0)] = 3e-6  # at the end of the cosine schedule
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9  # of SGD
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5  # of SGD
@@ -181,6 +188,10 @@ class PhaseSettings(Settings):
         for name in ("large_epochs", "stop_after"):
             if getattr(self, name) > self.epochs:
                 raise ValueError(f"{name} = {getattr(self, name)} of {self.epochs} epochs")
+        if self.keep == "best" and not self.validation_fraction:
+            raise ValueError("keep = best needs images to validate on: set validation_fraction above 0")
+        if self.backbone_lr_scale == 0.0 and (self.trained_blocks or self.gradient_checkpointing):
+            raise ValueError("backbone_lr_scale = 0 freezes all: leave out trained_blocks and gradient_checkpointing")
         if self.augment_copies and self.large_epochs:
             raise ValueError("augment_copies keeps the size of every image: it excludes large_epochs")
         if self.min_margin is not None and not HEADS[self.head].margin:

@@ -270,7 +270,7 @@ def test_resnets_of_cvnet_and_of_delg_in_pytorch_are_known_by_their_names(prefix
         renamed[f"{prefix}{layer}.{kind}"] = value
     renamed |= {"localmodel.conv1.weight": torch.zeros(1), f"{prefix}head.fc.weight": torch.zeros(1)}
     torch.save({"model_state": renamed, "epoch": 3}, tmp_path / "R26.pyth")
-    (root,) = build_backbone("timm/resnet26", str(tmp_path / "R26.pyth"))._root
+    (root,) = build_backbone("timm/resnet26", str(tmp_path / "R26.pyth")).root
     state = root.state_dict()
     assert torch.equal(state.pop("conv1.weight"), model.conv1.weight.flip(1))  # their images are BGR
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in state.items())
@@ -278,7 +278,7 @@ def test_resnets_of_cvnet_and_of_delg_in_pytorch_are_known_by_their_names(prefix
 
 @pytest.mark.parametrize("name", ["resnet18", "timm/legacy_seresnext26_32x4d"])
 def test_the_winners_of_2019_numbered_the_children_of_their_networks(name, tmp_path):
-    (root,) = build_backbone(name, "none")._root
+    (root,) = build_backbone(name, "none").root
     children = ["layer0", "layer1", "layer2", "layer3", "layer4"]
     children = children if "seresnext" in name else ["conv1", "bn1", "relu", "maxpool", *children[1:]]
     numbered = {}
@@ -286,7 +286,7 @@ def test_the_winners_of_2019_numbered_the_children_of_their_networks(name, tmp_p
         child, _, rest = key.partition(".")
         numbered[f"backbone.{children.index(child)}.{rest}"] = value
     torch.save({"state_dict": numbered | {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "ep5.pth")
-    (again,) = build_backbone(name, str(tmp_path / "ep5.pth"))._root
+    (again,) = build_backbone(name, str(tmp_path / "ep5.pth")).root
     assert all(torch.equal(value, root.state_dict()[key]) for key, value in again.state_dict().items())
 
 

@@ -47,7 +47,8 @@ class Backbone(nn.Module):
     outputs, of ConvNeXt and of transformers. Of deep maps, whether they are as strong as the positive ones.
     cells: where the receptive fields of the shallow map are centred. Its offset is 0 for networks whose padding is
     symmetric.
-    class_token: whether a transformer's class token is joined to its deep map.
+    class_token: whether a transformer's class token is joined to its deep map. root: the module whose parameters have
+    the names of published weights, alone in a tuple.
     """
 
     mean: Tensor
@@ -57,7 +58,7 @@ class Backbone(nn.Module):
         super().__init__()
         family = _build_family(name, class_token)
         self.name, self.class_token = name, class_token
-        self.body, self._root = family.layers, (family.root,)  # in a tuple: not a second module
+        self.body, self.root = family.layers, (family.root,)  # in a tuple: not a second module
         self.strides, self._patch_px, self._interpolation = family.strides, family.patch_px, family.interpolation
         self.side_multiple_px = family.strides["deep"]
         self.min_side_px = max(MIN_SIDE_PX // self.side_multiple_px, 1) * self.side_multiple_px
@@ -65,6 +66,23 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(family.std).view(3, 1, 1), persistent=False)
         self.channels, self.signed, centre_px = self._probe()
         self.cells = CellGrid(self.strides["shallow"], centre_px, self.min_side_px)
+
+    def checkpoint_gradients(self, wanted: bool) -> None:
+        """Whether blocks compute their activations again for the backward pass instead of keeping them.
+
+        Raises PipelineError for a network that cannot.
+        """
+        (root,) = self.root
+        switch = getattr(root, "set_grad_checkpointing", None)
+        try:
+            if switch is not None:
+                switch(wanted)
+            elif wanted:
+                raise NotImplementedError
+        except (AssertionError, NotImplementedError) as error:
+            what = f"{self.name} cannot compute activations again"
+            hint = f"take a model of timm, as {PREFIX}<name>, or set gradient_checkpointing = false"
+            raise PipelineError(what, "gradient_checkpointing", hint) from error
 
     @property
     def is_transformer(self) -> bool:
@@ -88,7 +106,7 @@ class Backbone(nn.Module):
 
     def load(self, state: Mapping[str, Tensor], where: str, hint: str = OTHER_BACKBONE) -> None:
         """Load weights by the names of their publication. Raises PipelineError, with the hint, if they do not fit."""
-        (root,) = self._root
+        (root,) = self.root
         wanted = root.state_dict()
         state = translate_names(translate_lite(state, wanted) if self.name in LITE else state, wanted)
         if self.name.startswith(PREFIX):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.network.landmark_network import LandmarkNetwork
+from pipeline.network.parameter_groups import freeze_first_blocks, group_by_block
 from pipeline.settings import PhaseSettings
 
 MAX_LOCAL_NORM = 10.0
@@ -22,16 +23,22 @@ def learning_rate(phase: PhaseSettings, step: int, steps: int) -> float:
 
 
 def make_optimiser(network: LandmarkNetwork, phase: PhaseSettings) -> torch.optim.SGD:
-    """SGD with two groups: pooling, projection and heads at the full rate, the backbone at backbone_lr_scale of it."""
+    """SGD: pooling, projection and heads at the full rate, the backbone at backbone_lr_scale of it.
+
+    The backbone is one group, or one per block where each has a rate of its own.
+    """
     backbone = network.embedding.backbone
     backbone.requires_grad_(phase.backbone_lr_scale > 0.0)
+    freeze_first_blocks(backbone, phase.trained_blocks)
     if phase.freeze_batchnorm:
         for layer in batchnorm_layers(backbone):
             layer.requires_grad_(False)
     slow = [value for value in backbone.parameters() if value.requires_grad]
     fast = [value for name, value in network.named_parameters() if not name.startswith("embedding.backbone.")]
     groups: list[dict[str, Any]] = [{"params": fast, "lr_scale": 1.0}]
-    if slow:
+    if slow and phase.layer_decay < 1.0:
+        groups += group_by_block(backbone, phase.backbone_lr_scale, phase.layer_decay)
+    elif slow:
         groups.append({"params": slow, "lr_scale": phase.backbone_lr_scale})
     return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=phase.momentum, weight_decay=phase.weight_decay)
 

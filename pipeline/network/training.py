@@ -30,8 +30,10 @@ from pipeline.network.checkpoint import save_network
 from pipeline.network.data_parallel import Agreement, Replicas, weigh
 from pipeline.network.folding import fold_for_evaluation
 from pipeline.network.frozen_maps import FrozenMaps
+from pipeline.network.kept_weights import KeptWeights
 from pipeline.network.landmark_network import LandmarkNetwork, Losses, build_embedding, build_landmark_network
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
+from pipeline.network.parameter_groups import set_frozen_to_evaluation
 from pipeline.network.step_readings import Reading, StepReadings
 from pipeline.network.training_set import TrainingSet, map_classes
 from pipeline.network.training_state import (
@@ -120,7 +122,9 @@ class Trainer:
         if setup.compiled:
             self.network.compile()
         self.optimiser = make_optimiser(self.network, self.phase)
-        self.folder = TrainingFolder(task.scratch, identity, self.network, self.optimiser, rejections)
+        self.network.embedding.backbone.checkpoint_gradients(self.phase.gradient_checkpointing)
+        self.kept = KeptWeights(self.network, self.phase)
+        self.folder = TrainingFolder(task.scratch, identity, self.network, self.optimiser, self.kept, rejections)
         self.classes = torch.from_numpy(map_classes(images.labels)[1])
         self.plan = BatchPlan(images, self.phase, self.seed)
         self.frozen_maps: FrozenMaps | None = None
@@ -146,6 +150,7 @@ class Trainer:
                     self._save()
                     raise KeyboardInterrupt
             self._finish_epoch()
+        self.kept.finish()
 
     def _read_steps(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
         """The planned batches, without their pixels where the maps of a frozen backbone are kept."""
@@ -201,6 +206,7 @@ class Trainer:
         self._count(self.readings.exchange(computed, agreed.counted))
         clip_local_gradients(self.network)
         self.optimiser.step()
+        self.kept.update(self._steps_done() + 1)
 
     def _count(self, readings: list[Reading]) -> None:
         """Add up what was computed. Raises PipelineError for a loss that is not finite: the last good state is kept."""
@@ -238,6 +244,8 @@ class Trainer:
         elif self.phase.freeze_batchnorm or self.phase.is_large(self.progress.epoch):
             for layer in batchnorm_layers(self.network.embedding.backbone):
                 layer.eval().requires_grad_(False)  # the optimiser skips parameters without a gradient
+        if self.phase.trained_blocks:
+            set_frozen_to_evaluation(self.network.embedding.backbone)
 
     def _finish_epoch(self) -> None:
         """Validate, add a row to the history, and save."""
@@ -247,7 +255,9 @@ class Trainer:
         if not done.seen and self.plan.epoch_steps[done.epoch]:
             what = f"not one photograph of epoch {done.epoch + 1} could be read"
             raise PipelineError(what, self.task.scratch, "restore the files", exit_code=3)
-        loss, top1 = self._validate()
+        with self.kept.shown():
+            loss, top1 = self._validate()
+        self.kept.judge(loss, top1)
         self._gather_rejections()
         means = [value / done.seen for value in (done.loss_sum, done.local_sum, done.correct)]
         rate = self.optimiser.param_groups[0]["lr"]

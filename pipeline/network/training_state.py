@@ -15,6 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.images.rejection import Rejections
 from pipeline.network.checkpoint import load_training_state, save_training_state
 from pipeline.network.data_parallel import Replicas
+from pipeline.network.kept_weights import KeptWeights
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.network.training_set import TrainingSet
 from pipeline.settings import ModelSettings, PhaseSettings
@@ -77,6 +78,7 @@ class TrainingFolder:
     identity: str
     network: LandmarkNetwork
     optimiser: torch.optim.Optimizer
+    kept: KeptWeights
     rejections: Rejections | None
 
     def save(self, progress: Progress) -> None:
@@ -89,6 +91,7 @@ class TrainingFolder:
             "identity": self.identity,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "kept": self.kept.state(),
             "progress": asdict(progress),
             "rejected": dict(self.rejections.reasons) if self.rejections is not None else {},
         }
@@ -114,6 +117,7 @@ class TrainingFolder:
             )  # fmt: skip
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.kept.load(state["kept"])
         if self.rejections is not None:
             self.rejections.add_unreadable(state["rejected"])
         return Progress(**state["progress"])

@@ -11,6 +11,11 @@ from pipeline.config import Config
 from pipeline.hardware import resolve_device, resolve_precision
 from pipeline.settings import ExtractSettings, LocalSettings, ModelSettings, PhaseSettings, Settings
 
+LATER_SETTINGS = {  # of a phase, with the values that have no effect
+    "augment_copies": 0, "accumulate": 1, "trained_blocks": 0, "layer_decay": 1.0, "gradient_checkpointing": False,
+    "average_decay": 0.0, "keep": "last",
+}  # fmt: skip
+
 
 def device_key(config: Config) -> dict[str, str]:
     """The type of device that runtime.device means here."""
@@ -26,7 +31,7 @@ def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | Lo
 def training_key(config: Config, model: ModelSettings, phase: str, unused: set[str]) -> dict[str, Any]:
     """The settings that affect one phase of training, without the `unused` ones of the model."""
     values = model.model_dump(exclude=unused if model.class_token else unused | {"class_token"})
-    for name, without_effect in (("augment_copies", 0), ("accumulate", 1)):
+    for name, without_effect in LATER_SETTINGS.items():
         if values[phase][name] == without_effect:  # a later setting: what was trained before it stays fresh
             del values[phase][name]
     values[phase] |= precision_key(config, getattr(model, phase))

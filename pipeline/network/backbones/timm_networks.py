@@ -131,6 +131,13 @@ def translate_timm(state: Mapping[str, Tensor], network: nn.Module) -> Mapping[s
         return state
 
 
+def number_blocks(network: Any) -> dict[str, int]:
+    """The number of the block that each parameter belongs to, from the input on, by its name."""
+    from timm.models import group_parameters
+
+    return group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+
+
 def _create(name: str, **options: Any) -> Any:
     """timm's model without what comes after its maps or tokens."""
     import timm
@@ -149,6 +156,8 @@ def _create(name: str, **options: Any) -> Any:
             refused = error
     else:
         raise refused
+    if type(network).__name__ == "MobileNetV3":  # pools before its last layers: no map reaches them
+        network.conv_head = network.norm_head = nn.Identity()
     if getattr(network, "attn_pool", None) is not None:
         network.attn_pool = None  # pools the tokens of some for their classifier
     return network
