@@ -132,6 +132,11 @@ def test_without_a_solution_a_query_shows_its_landmark_by_name_and_what_each_ste
     assert "What the test photographs were taken for" in page and "The worst queries" not in page
 
 
+def test_no_query_is_shown_where_the_setting_says_none(split):
+    answers = Answers([ranked("knn", [[0], [1]], 0.0)], np.array([4, -1]), np.array([0.5, 0.0], np.float32))
+    assert show_answers(answers, split.take(np.arange(2)), split, without_reason, count=0) == []
+
+
 def test_the_lists_with_the_most_new_images_changed_the_most():
     steps = [ranked("knn", [[0, 1], [0, 1], [0, NONE]], 0.0), ranked("insert", [[0, 2], [1, 0], [3, 2]], 0.0)]
     assert pick_changed(steps, 5) == [2, 0]

@@ -23,8 +23,6 @@ from pipeline.report.gallery import (
 )
 from pipeline.report.measures import RankedStep
 
-SHOWN_ANSWERS, SHOWN_UNKNOWN = 8, 2  # test images with a landmark, and without one
-SHOWN_FOUND = 12  # test images where nothing is labelled
 LABELLED_TEXT = (
     "There is no solution to judge by. Test photographs with the landmark that each was taken for, from the most "
     "confident answer to the least, one per landmark."
@@ -69,18 +67,19 @@ def show_answers(answers: Answers, test: Split, index: Split, explain: Explain, 
     recipe changed the most, and as many drawn at random.
     """
     near, first = answers.similarities, answers.steps[0].rows[:, 0]
-    chosen = (
-        pick_answers(answers.labels, answers.scores) if near is None else pick_found(near, first, answers.in_itself)
-    )
+    if near is None:
+        chosen = pick_answers(answers.labels, answers.scores, 2 * count, count // 2)
+    else:
+        chosen = pick_found(near, first, answers.in_itself, 3 * count)
     kinds = {answers.heading: chosen, "The recipe changed these the most": pick_changed(answers.steps, count)}
     kinds["Drawn at random"] = np.random.default_rng(SEED).permutation(len(first))[: 2 * count].tolist()
     shown: set[int] = set()
     galleries = []
     for heading, queries in kinds.items():
-        left = [query for query in queries if query not in shown]
-        left = left if heading == answers.heading else left[:count]
+        left = [query for query in queries if query not in shown][: None if heading == answers.heading else count]
         shown |= set(left)
-        galleries += [Gallery(heading, [_show(query, answers, test, index, explain) for query in left])] * bool(left)
+        if left:
+            galleries.append(Gallery(heading, [_show(query, answers, test, index, explain) for query in left]))
     return galleries
 
 
@@ -106,7 +105,7 @@ def _show(query: int, answers: Answers, test: Split, index: Split, explain: Expl
     return ShownQuery(shown_as, source, note, strips, query, f"{shown_as} {name}", explain(query))
 
 
-def pick_answers(labels: Labels, scores: Floats, count: int = SHOWN_ANSWERS, unknown: int = SHOWN_UNKNOWN) -> list[int]:
+def pick_answers(labels: Labels, scores: Floats, count: int = 2 * QUERIES, unknown: int = QUERIES // 2) -> list[int]:
     """Test images evenly spaced from the most confident answer to the least, then some without a landmark.
 
     Of each landmark only the most confident one is shown. Ties go to the smaller row.
@@ -119,7 +118,7 @@ def pick_answers(labels: Labels, scores: Floats, count: int = SHOWN_ANSWERS, unk
     return chosen.tolist() + np.flatnonzero(labels < 0)[:unknown].tolist()
 
 
-def pick_found(similarities: Floats, first: Rows, in_itself: bool, count: int = SHOWN_FOUND) -> list[int]:
+def pick_found(similarities: Floats, first: Rows, in_itself: bool, count: int = 3 * QUERIES) -> list[int]:
     """Queries evenly spaced from the most similar first image to the least, without those that found nothing.
 
     similarities, first: (Q,) of the first image of each list and its row, -1 = none. Of queries with the same first
