@@ -10,10 +10,11 @@ from pydantic import Field, ValidationError, model_validator
 from pipeline.catalogue import LIST_LENGTH
 from pipeline.config_file import read_values
 from pipeline.errors import PipelineError
-from pipeline.ranking.evidence import IndexGraph, VerifiedPairs
+from pipeline.ranking.evidence import IndexGraph, PropagatedLabels, VerifiedPairs
 from pipeline.ranking.recipe import RerankSettings
 from pipeline.ranking.registry import STEPS
 from pipeline.settings import (
+    GRAPH,
     NON_LANDMARK,
     CleanSettings,
     Count,
@@ -23,6 +24,7 @@ from pipeline.settings import (
     LocalSettings,
     ModelSettings,
     Name,
+    PropagationSettings,
     RecognitionSettings,
     ReportSettings,
     RuntimeSettings,
@@ -50,6 +52,7 @@ class Config(Settings):
     verify: VerifySettings = VerifySettings()
     clean: CleanSettings = CleanSettings()
     vote: VoteSettings = VoteSettings()
+    propagation: PropagationSettings = PropagationSettings()
     recognition: RecognitionSettings = RecognitionSettings()
     rerank: RerankSettings = RerankSettings()
     submit: SubmitSettings = SubmitSettings()
@@ -77,6 +80,12 @@ class Config(Settings):
         return any(IndexGraph in self.rerank.needs(recipe) for recipe in self.rerank.recipes.values())
 
     @property
+    def needs_propagation(self) -> bool:
+        """Whether labels spread through the graph of train and index."""
+        asking = any(PropagatedLabels in self.rerank.needs(recipe) for recipe in self.rerank.recipes.values())
+        return asking or self.recognition.propagation > 0
+
+    @property
     def verified_splits(self) -> list[str]:
         """The splits that test images are compared with: index when a recipe verifies, train when a vote asks."""
         index = any(VerifiedPairs in self.rerank.needs(recipe) for recipe in self.rerank.recipes.values())
@@ -91,6 +100,8 @@ class Config(Settings):
         """How many neighbours in the split `base` each image of the split `queries` gets."""
         if base == NON_LANDMARK:
             return self.recognition.penalty_test_k if queries == "test" else self.recognition.penalty_train_k
+        if queries == GRAPH:
+            return self.propagation.neighbours
         if queries == base:
             return self.search.graph_k
         return self.search.index_k if base == "index" else self.search.train_k
@@ -159,6 +170,7 @@ class Config(Settings):
         ]
         asking += ["recognition.max_inliers"] * (self.recognition.max_inliers > 0)
         asking += ["vote.max_inliers"] * (self.vote.max_inliers > 0)
+        asking += ["recognition.propagation"] * (self.recognition.propagation > 0)
         asking += ["recognition.non_landmarks"] * self.recognition.non_landmarks
         asking += ["search.whiten_dims"] * (self.search.whiten_dims > 0 and self.search.whiten_on == "train")
         asking += [f"clean.source = {self.clean.source}"] * (self.clean.source in ("verify", "given"))
@@ -179,6 +191,11 @@ class Config(Settings):
                 f"recognition.head_power needs the classifier of every model, and models.{untrained} is not trained: "
                 "set recognition.head_power = 0"
             )
+        if self.recognition.propagation and (self.recognition.power != 1.0 or self.recognition.head_power):
+            raise ValueError(
+                f"recognition.propagation = {self.recognition.propagation} is added to plain votes: set "
+                "recognition.power = 1.0 and recognition.head_power = 0"
+            )
         if external and self.recognition.head_power:
             raise ValueError(
                 f"recognition.head_power needs the classifier of every model, and models.{external}.descriptors come "
@@ -198,6 +215,11 @@ class Config(Settings):
     @model_validator(mode="after")
     def _check_votes(self) -> Config:
         asked = {"vote": self.vote.votes, "recognition": self.recognition.votes}
+        for split in ("index", "train") if self.needs_propagation else ():
+            known = getattr(self.search, f"{split}_k")
+            if self.propagation.neighbours > known:
+                what = f"propagation.neighbours = {self.propagation.neighbours} needs as many neighbours"
+                raise ValueError(f"{what}: search.{split}_k is {known}")
         asked |= {f"rerank.{name}": votes for name, votes in self.rerank.count_train_votes().items()}
         for name, votes in asked.items():
             if votes > self.search.train_k:

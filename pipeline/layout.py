@@ -38,6 +38,7 @@ OVERLAP = f"{BUILD_KNN}/overlap"  # near-duplicates of test photographs in train
 OVERLAP_PAIRS = f"{OVERLAP}:overlap.csv"
 
 # Stage 09
+PROPAGATE = "09_propagate_labels"  # labels through the graph of train and index
 RECOGNITION = f"{PREDICT}:recognition.parquet"
 UNKNOWN = f"{PREDICT}:unknown.json"  # the support that an answer needs
 

@@ -25,6 +25,7 @@ Scale = Annotated[float, Field(gt=0.0, le=4.0)]
 SPLITS = ("train", "index", "test")  # of every data set
 Precision = Literal["auto", "float32", "bfloat16"]
 NON_LANDMARK = "non_landmark"  # the optional split of images known to show no landmark
+GRAPH, GRAPH_SPLITS = "graph", ("train", "index")  # the images that labels spread among, one split after the other
 BENCHMARKS = ("revisited", "holidays")  # sources that are graded per query and image, without submissions
 
 
@@ -397,6 +398,19 @@ class VoteSettings(Settings):
     max_inliers: Count = 0  # a test image's votes weigh similarity + min(inliers, this) / this; 0 = only similarity
 
 
+class PropagationSettings(Settings):
+    """Labels spread through the graph of train and index, for the step propagation and recognition.propagation."""
+
+    neighbours: Positive = 8  # of every image in the graph
+    sharpness: Annotated[float, Field(ge=1.0)] = 12.0  # exponent that favours nearer neighbours; 1 = plain cosines
+    alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.75  # share that an image passes on of what it has
+    inlier_weight: Annotated[float, Field(ge=0.0)] = (
+        3.0  # an edge weighs 1 + this * share of max_inliers; 0 = no inliers
+    )
+    max_inliers: Positive = 70  # inliers from which more make no difference
+    kept_labels: Positive = 16  # labels of an image, the strongest
+
+
 class RecognitionSettings(Settings):
     """The recognition answer."""
 
@@ -407,12 +421,14 @@ class RecognitionSettings(Settings):
     non_landmarks: bool = False  # whether similarity to non-landmark images lowers votes and answers
     penalty_train_k: Positive = 5  # nearest non-landmark images of a voting train image
     penalty_test_k: Positive = 10  # nearest non-landmark images of a test image
+    propagation: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the propagated labels beside the votes; 0 = off
     ban_above: Count = 0  # labels predicted for more test images than this are banned; 0 = no ban
 
     @property
     def answer_settings(self) -> dict[str, Any]:
         """The settings that affect the answer (part of the cache key)."""
-        return self.model_dump(exclude=set() if self.non_landmarks else {"penalty_train_k", "penalty_test_k"})
+        unused = set() if self.non_landmarks else {"penalty_train_k", "penalty_test_k"}
+        return self.model_dump(exclude=unused | (set() if self.propagation else {"propagation"}))
 
 
 class SubmitSettings(Settings):

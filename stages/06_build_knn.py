@@ -1,6 +1,7 @@
 """Stage 06: the nearest neighbours of test in index, of test in train and of index in train, models joined.
 
-Also of index in itself when a step asks for it, and of test and train in non_landmark when recognition penalises by it.
+Also, where a step asks for it, of index in itself and of train and index in both; of test and train in non_landmark
+when recognition penalises by it.
 Where a setting asks for it, the joined descriptors are whitened before, by what is fitted on train or index.
 """
 
@@ -12,7 +13,7 @@ from functools import partial
 from pipeline import layout
 from pipeline.config import Config
 from pipeline.runner import Stage, Task, main
-from pipeline.settings import NON_LANDMARK
+from pipeline.settings import GRAPH, NON_LANDMARK
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import device_key
 from pipeline.tasks.inputs import descriptor_references, open_descriptors, read_gaps
@@ -23,6 +24,7 @@ from pipeline.tasks.whitening import whitening_tasks
 def tasks(config: Config) -> list[Task]:
     """The whitening, where there is one, one artifact per pair of splits, and the near-duplicates in train."""
     pairs = [("test", "index"), ("test", "train"), ("index", "train")] + [("index", "index")] * config.needs_index_graph
+    pairs += [(GRAPH, GRAPH)] * config.needs_propagation
     pairs += [("test", NON_LANDMARK), ("train", NON_LANDMARK)] * config.recognition.non_landmarks
     return whitening_tasks(config) + [search_task(config, *pair) for pair in pairs] + overlap_tasks(config)
 

@@ -18,16 +18,17 @@ from pipeline.tasks.prediction import (
     vote_references,
     vote_split,
 )
+from pipeline.tasks.propagation import propagation_tasks
 
 
 def tasks(config: Config) -> list[Task]:
-    """One artifact."""
+    """The propagated labels, where they are asked for, and the predictions."""
     settings: dict[str, Any] = {"vote": config.vote.model_dump(), "recognition": config.recognition.answer_settings}
     if config.recognition.head_power:
         settings["weights"] = {name: model.weight for name, model in config.models.items()}
     settings["seed"] = config.seed  # of the sample of train
     references = dict.fromkeys([*vote_references(config), *unknown_references(config)])
-    return [Task(layout.PREDICT, predict_landmarks, settings, tuple(references))]
+    return [*propagation_tasks(config), Task(layout.PREDICT, predict_landmarks, settings, tuple(references))]
 
 
 def predict_landmarks(task: TaskContext, config: Config) -> None:

@@ -94,6 +94,14 @@ def test_all_that_settings_can_ask_for_gives_the_same_answers(finished, tmp_path
         open_run(folder).search(kept, compared=8)
 
 
+def test_propagated_labels_reach_a_photograph_as_they_reach_the_test_set(finished, tmp_path):
+    world, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "out" / "smoke")
+    asked = ["rerank.recipe=['knn', 'dba', 'propagation']", "recognition.propagation=0.5"]
+    assert run(*arguments_for(world, tmp_path / "out"), *asked, "--to", 11) == 0
+    check_answers(tmp_path / "out" / "smoke", world, open_run(tmp_path / "out" / "smoke"))
+
+
 def test_features_that_the_run_lacks_are_made_when_they_are_needed(finished):
     _, folder, _ = finished
     opened = open_run(folder)

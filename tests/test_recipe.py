@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from planted import ranking_of
+from scipy import sparse
 
 from pipeline.competition.metrics import Truth
 from pipeline.config import Config
@@ -18,6 +19,7 @@ from pipeline.ranking.evidence import (
     Junk,
     LabelledNeighbours,
     LandmarkVotes,
+    PropagatedLabels,
     TrainNeighbours,
     VerifiedPairs,
 )
@@ -72,7 +74,7 @@ def test_what_a_recipe_needs_depends_on_its_steps_and_their_settings():
     assert settings.needs(["knn", "dba"]) == {DescriptorPair, IndexGraph}
     assert RerankSettings(dba={"supervised": True}).needs(["knn", "dba"]) == {DescriptorPair, IndexGraph, LandmarkVotes}
     labelled = {name for name, step in STEPS.items() if step.needs_labels(step.settings())}
-    assert labelled == {"sort", "insert", "soft", "label_vector", "label_score"}
+    assert labelled == {"sort", "insert", "soft", "label_vector", "label_score", "propagation"}
 
 
 def test_the_cache_key_of_a_recipe_holds_the_settings_of_its_steps_and_no_others():
@@ -108,10 +110,11 @@ def known_world(seed):
     near, graph = search_exact(queries, index, 15), search_exact(index, index, 8, exclude=np.arange(40))
     pairs = PairTable(*(side.ravel() for side in (np.repeat(np.arange(12), 15), near.rows, rng.integers(0, 40, 180))))
     votes = [Votes(labels, np.full(len(labels), 0.7, np.float32)) for labels in (query_labels, index_labels)]
+    spread = [sparse.csr_array(np.eye(4)[labels] * 0.4) for labels in (query_labels, index_labels)]
     train = [LabelledNeighbours(np.full((len(v.labels), 1), 0.7, np.float32), v.labels[:, None]) for v in votes]
     evidence = Evidence(
         LandmarkVotes(*votes), DescriptorPair(queries, index), IndexGraph(graph), VerifiedPairs(pairs, 100),
-        TrainNeighbours(*train, np.arange(4)),
+        TrainNeighbours(*train, np.arange(4)), PropagatedLabels(*spread, np.arange(4)),
     )  # fmt: skip
     return Ranking(near.rows, near.similarities, 40), evidence
 
@@ -159,6 +162,7 @@ def world_without(evidence, query, junk):
         graph.rows[row], graph.similarities[row] = -1, 0
         graph.rows[row, : len(rows)], graph.similarities[row, : len(rows)] = rows, weights
     votes, train = evidence.get(LandmarkVotes), evidence.get(TrainNeighbours)
+    spread = evidence.get(PropagatedLabels)
     reduced = Evidence(
         LandmarkVotes(Votes(*(part[one] for part in votes.queries)), Votes(*(part[kept] for part in votes.index))),
         DescriptorPair(known.queries[one], known.index[kept]), VerifiedPairs(pairs, 100), IndexGraph(graph),
@@ -167,6 +171,7 @@ def world_without(evidence, query, junk):
             queries=LabelledNeighbours(*(part[one] for part in train.queries)),
             index=LabelledNeighbours(*(part[kept] for part in train.index)),
         ),
+        replace(spread, queries=spread.queries[one], index=spread.index[kept]),
     )  # fmt: skip
     return kept, Ranking(near.rows, near.similarities, len(kept)), reduced
 

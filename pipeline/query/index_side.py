@@ -15,6 +15,7 @@ from pipeline.images.rejection import read_rejected
 from pipeline.matching.gaps import Gaps
 from pipeline.matching.knn import SearchOptions, search, search_exact
 from pipeline.matching.neighbours import Neighbours
+from pipeline.matching.pair_table import PairTable
 from pipeline.query.compared_features import ComparedFeatures
 from pipeline.query.photographs import Describer
 from pipeline.ranking.evidence import (
@@ -22,6 +23,7 @@ from pipeline.ranking.evidence import (
     IndexGraph,
     LabelledNeighbours,
     LandmarkVotes,
+    PropagatedLabels,
     TrainNeighbours,
 )
 from pipeline.ranking.voting import Votes, neighbour_labels
@@ -38,6 +40,7 @@ from pipeline.tasks.inputs import (
     read_neighbours,
     read_votes,
 )
+from pipeline.tasks.propagation import read_propagated, read_spread, receive
 
 
 def list_references(config: Config) -> list[str]:
@@ -54,10 +57,16 @@ def list_references(config: Config) -> list[str]:
     references += [layout.WHITENING] * (config.search.whiten_dims > 0)
     references += [layout.neighbours("index", "index")] * (IndexGraph in needs)
     references += [layout.neighbours("index", "train")] * (TrainNeighbours in needs)
+    references += [layout.PROPAGATE] * needs_spread(config)
     references += [layout.neighbours("train", NON_LANDMARK)] * (NON_LANDMARK in bases)
     for split in config.verified_splits:
         references += [layout.local_features(config.local_model, split), *compared_references(config, split)]
     return references + [layout.attention_threshold(config.local_model)] * bool(config.verified_splits)
+
+
+def needs_spread(config: Config) -> bool:
+    """Whether an answer reads labels that have spread through the graph of train and index."""
+    return PropagatedLabels in config.rerank.needs(config.rerank.recipe) or config.recognition.propagation > 0
 
 
 def list_bases(config: Config) -> list[str]:
@@ -80,6 +89,8 @@ class IndexSide:
         self.compared = {split: self._open_compared(split, describer) for split in compared}
         self._graph = [IndexGraph(read_neighbours(task, "index", "index"))] if IndexGraph in needs else []
         labelled = TrainNeighbours in needs
+        self._spread = read_spread(task) if needs_spread(config) else None
+        self._of_index = read_propagated(task, config) if needs_spread(config) else None
         self._labelled = [read_labelled_neighbours(task, "index", self.landmarks)] if labelled else []
 
     def _open_compared(self, split: str, describer: Describer) -> ComparedFeatures:
@@ -98,6 +109,13 @@ class IndexSide:
     def search_again(self, queries: Vectors, index: Vectors, k: int) -> Neighbours:
         """The nearest index images by descriptors that a step moved, found as in stage 10."""
         return self._gaps["index"].search(partial(search_exact, device=self._device), queries, index, k)
+
+    def propagate(self, lists: list[Neighbours], inliers: PairTable | None) -> PropagatedLabels | None:
+        """The labels that photographs receive from their neighbours in train and index; None if nothing asks."""
+        if self._spread is None or self._of_index is None:
+            return None
+        received = receive(self._spread, lists, self._config, inliers, len(self.landmarks))
+        return PropagatedLabels(received, self._of_index.index, self._of_index.landmarks)
 
     def read_likeness(self) -> Neighbours:
         """The images of no landmark nearest to each train image."""

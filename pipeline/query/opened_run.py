@@ -23,7 +23,7 @@ from pipeline.matching.products import pair_products
 from pipeline.query.answer import NOT_COMPARED, Answer
 from pipeline.query.index_side import IndexSide
 from pipeline.query.photographs import Describer, inspect_files
-from pipeline.ranking.evidence import DescriptorPair, Evidence, LabelledNeighbours, VerifiedPairs
+from pipeline.ranking.evidence import DescriptorPair, Evidence, LabelledNeighbours, PropagatedLabels, VerifiedPairs
 from pipeline.ranking.prediction import (
     Classifier,
     NonLandmarks,
@@ -56,6 +56,7 @@ class _Asked:
     train_rows: Rows
     by_train: PairTable | None
     by_index: PairTable | None
+    propagated: PropagatedLabels | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class OpenedRun:
             by_index = self._compare(features, near_index.rows[:, : verify.index_k], "index")
         if "train" in self.config.verified_splits:
             by_train = self._compare(features, near_train.rows[:, : verify.train_k], "train")
-        return _Asked(vectors, features, near_index, self._side.label(near_train), near_train.rows, by_train, by_index)
+        labelled, propagated = self._side.label(near_train), self._side.propagate([near_train, near_index], by_train)
+        return _Asked(vectors, features, near_index, labelled, near_train.rows, by_train, by_index, propagated)
 
     def _compare(self, features: list[LocalFeatures], rows: Rows, split: str) -> PairTable:
         return self._side.compared[split].compare(features, rows, self._describer.device)
@@ -145,7 +147,9 @@ class OpenedRun:
         if settings.non_landmarks:
             non_landmarks = NonLandmarks(self._side.search(asked.vectors, NON_LANDMARK), self._side.read_likeness())
         near = Neighbours(asked.train_rows, asked.near_train.similarities)
-        evidence = RecognitionEvidence(near, self._side.landmarks, asked.by_train, classifiers, non_landmarks)
+        evidence = RecognitionEvidence(
+            near, self._side.landmarks, asked.by_train, classifiers, non_landmarks, asked.propagated
+        )
         answer = answer_recognition(evidence, settings.model_copy(update={"ban_above": 0}))
         # How often a landmark is predicted is a matter of the test set, of which a single photograph knows nothing.
         scores = ban_by_frequency(answer.labels, answer.scores, self._predicted, settings.ban_above)
@@ -155,6 +159,8 @@ class OpenedRun:
         """The state after each step of the recipe."""
         settings, near = self.config.rerank, asked.near_index
         evidence = Evidence(*self._side.list_evidence(asked.vectors, asked.near_train, votes))
+        if asked.propagated is not None:
+            evidence = evidence.replace(asked.propagated)
         if asked.by_index is not None:
             evidence = evidence.replace(VerifiedPairs(asked.by_index, self.config.verify.index_k))
         state = State(Ranking(near.rows, near.similarities, len(self.images["index"])), evidence)

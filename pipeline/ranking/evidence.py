@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pipeline.arrays import Floats, Labels, Vectors
 from pipeline.competition.metrics import Truth
@@ -15,6 +15,9 @@ from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
 from pipeline.ranking.landmark_groups import LandmarkGroups, group_by_landmark
 from pipeline.ranking.voting import Votes
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Kind = TypeVar("Kind")
 
@@ -60,6 +63,18 @@ class TrainNeighbours:
 
     queries: LabelledNeighbours
     index: LabelledNeighbours
+    landmarks: Labels
+
+
+@dataclass(frozen=True)
+class PropagatedLabels:
+    """Labels that have spread through the graph of train and index, sparse float64: queries (Q, L), index (N, L).
+
+    landmarks: (L,) ascending, what the columns stand for.
+    """
+
+    queries: sparse.csr_array
+    index: sparse.csr_array
     landmarks: Labels
 
 

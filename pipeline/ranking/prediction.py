@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from pipeline.arrays import AnyIntegers, Floats, Labels
 from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
-from pipeline.ranking.evidence import LabelledNeighbours
+from pipeline.ranking.evidence import LabelledNeighbours, PropagatedLabels
 from pipeline.ranking.head_cosines import head_cosines, join_head_cosines
 from pipeline.ranking.non_landmarks import gather_likeness, mean_similarities, penalise_neighbours
+from pipeline.ranking.propagation import strongest_labels
 from pipeline.ranking.recognition import Recognition, Weights, raise_votes, recognise, weigh_by_head, weigh_votes
 from pipeline.ranking.voting import Votes, neighbour_labels, sharpen, soft_vote, vote_with_inliers
 from pipeline.settings import RecognitionSettings, VoteSettings
+
+PROPAGATED_VOTES = 5  # propagated labels of an image that vote, the strongest
 
 
 class Classifier(NamedTuple):
@@ -48,6 +53,7 @@ class RecognitionEvidence:
     pairs: PairTable | None = None
     classifiers: Sequence[Classifier] = ()
     non_landmarks: NonLandmarks | None = None
+    propagated: PropagatedLabels | None = None
 
 
 def vote_landmarks(near: LabelledNeighbours, settings: VoteSettings, inliers: AnyIntegers | None = None) -> Votes:
@@ -80,7 +86,20 @@ def answer_recognition(evidence: RecognitionEvidence, settings: RecognitionSetti
         weights = weigh_by_head(weights, _ask_classifiers(evidence.classifiers, labels), settings.head_power)
     root = settings.power + settings.head_power
     votes, ban_above = settings.votes, settings.ban_above
+    if settings.propagation and evidence.propagated is not None:
+        weights, labels = _add_propagated(weights, labels, evidence.propagated, settings.propagation)
+        votes = labels.shape[1]
     return recognise(weights, labels, votes=votes, root=root, lower_by=lower_by, ban_above=ban_above)
+
+
+def _add_propagated(
+    weights: Weights, labels: Labels, propagated: PropagatedLabels, weight: float
+) -> tuple[Weights, Labels]:
+    """The votes with those of propagated labels: a label's score is its mean vote plus weight * its strength."""
+    votes = labels.shape[1]
+    names, strengths = strongest_labels(propagated.queries, propagated.landmarks, PROPAGATED_VOTES)
+    joined = np.concatenate([weights, weight * votes * strengths], axis=1)
+    return joined * ((votes + PROPAGATED_VOTES) / votes), np.concatenate([labels, names], axis=1)
 
 
 def _ask_classifiers(classifiers: Sequence[Classifier], labels: Labels) -> Floats:

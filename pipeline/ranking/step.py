@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.ranking.evidence import DescriptorPair, LandmarkVotes, TrainNeighbours
+from pipeline.ranking.evidence import DescriptorPair, LandmarkVotes, PropagatedLabels, TrainNeighbours
 from pipeline.ranking.ranking import Ranking
 from pipeline.settings import Settings
 
-LABEL_EVIDENCE = (LandmarkVotes, TrainNeighbours)  # what a labelled train set gives
+LABEL_EVIDENCE = (LandmarkVotes, TrainNeighbours, PropagatedLabels)  # what a labelled train set gives
 
 
 def always(*kinds: type) -> Callable[[Any], tuple[type, ...]]:

@@ -14,6 +14,7 @@ from pipeline.ranking.evidence import (
     IndexGraph,
     Junk,
     LandmarkVotes,
+    PropagatedLabels,
     TrainNeighbours,
     VerifiedPairs,
 )
@@ -30,6 +31,7 @@ from pipeline.tasks.inputs import (
     read_pairs,
     read_votes,
 )
+from pipeline.tasks.propagation import read_propagated
 
 SIDES = ("test", "index")  # queries, index images
 
@@ -70,6 +72,7 @@ SOURCES: dict[type, Source] = {
         lambda config: [*(layout.neighbours(split, "train") for split in SIDES), layout.images("train")],
         _read_train_neighbours,
     ),
+    PropagatedLabels: Source(lambda config: [layout.PROPAGATE], read_propagated),
     VerifiedPairs: Source(
         lambda config: [layout.verified_pairs("index")],
         lambda task, config: VerifiedPairs(read_pairs(task, "index"), config.verify.index_k),

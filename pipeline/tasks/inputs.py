@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline import layout
 from pipeline.artifacts import read_manifest
 from pipeline.config import Config
+from pipeline.settings import GRAPH, GRAPH_SPLITS
 from pipeline.task_context import TaskContext
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def open_joined(task: TaskContext, config: Config, split: str) -> JoinedDescript
 
 def descriptor_references(config: Config, split: str) -> list[str]:
     """What `open_descriptors` reads."""
+    if split == GRAPH:
+        return [name for part in GRAPH_SPLITS for name in descriptor_references(config, part)]
     return [layout.whitened(split)] if config.search.whiten_dims else joined_references(config, split)
 
 
@@ -106,6 +109,10 @@ def open_descriptors(task: TaskContext, config: Config, split: str) -> Vectors:
     """The descriptors of a split as they are searched: joined, and whitened where a setting asks for it."""
     import numpy as np
 
+    from pipeline.features.stacked import StackedVectors
+
+    if split == GRAPH:
+        return StackedVectors([open_descriptors(task, config, part) for part in GRAPH_SPLITS])
     if config.search.whiten_dims:
         return np.load(task.input(layout.whitened(split)) / "descriptors.npy", mmap_mode="r")
     return open_joined(task, config, split)
@@ -113,10 +120,21 @@ def open_descriptors(task: TaskContext, config: Config, split: str) -> Vectors:
 
 def read_gaps(task: TaskContext, config: Config, queries: str, base: str) -> Gaps:
     """The images of two splits that have no descriptor, by any model. Reads what `descriptor_references` lists."""
-    from pipeline.images.rejection import read_rejected
     from pipeline.matching.gaps import Gaps
 
-    return Gaps(*(read_rejected(map(task.input, descriptor_references(config, side))) for side in (queries, base)))
+    return Gaps(*(_read_missing(task, config, side) for side in (queries, base)))
+
+
+def _read_missing(task: TaskContext, config: Config, split: str) -> Integers:
+    """The rows of a split, or of the graph, that have no descriptor."""
+    import numpy as np
+
+    from pipeline.images.rejection import read_rejected
+
+    if split == GRAPH:
+        first, second = (_read_missing(task, config, part) for part in GRAPH_SPLITS)
+        return np.concatenate([first, second + len(open_descriptors(task, config, GRAPH_SPLITS[0]))])
+    return read_rejected(map(task.input, descriptor_references(config, split)))
 
 
 def read_neighbours(task: TaskContext, queries: str, base: str, mapped: bool = False) -> Neighbours:

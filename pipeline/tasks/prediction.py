@@ -17,6 +17,7 @@ from pipeline.tasks.inputs import (
     read_neighbours,
     read_pairs,
 )
+from pipeline.tasks.propagation import read_propagated
 
 if TYPE_CHECKING:
     from pipeline.ranking.prediction import Classifier, RecognitionEvidence
@@ -34,6 +35,7 @@ def vote_references(config: Config) -> list[str]:
         references.append(layout.verified_pairs("train"))
     if config.recognition.non_landmarks:
         references += [layout.neighbours(split, NON_LANDMARK) for split in ("test", "train")]
+    references += [layout.PROPAGATE] * (config.recognition.propagation > 0)
     if config.recognition.head_power:
         references += [layout.final_network(name) for name in config.models]
         references += [layout.descriptors(name, "test") for name in config.models]
@@ -65,6 +67,7 @@ def read_recognition_evidence(task: TaskContext, config: Config) -> RecognitionE
         read_pairs(task, "train") if asked.max_inliers else None,
         [_open_classifier(task, config, name) for name in config.models] if asked.head_power else [],
         non_landmarks,
+        read_propagated(task, config) if asked.propagation else None,
     )
 
 

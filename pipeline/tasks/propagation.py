@@ -1,0 +1,126 @@
+"""The task that spreads labels through the graph of train and index, and the reader of what it gives to queries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline import layout
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.runner import Task
+from pipeline.settings import GRAPH, GRAPH_SPLITS
+from pipeline.task_context import TaskContext
+from pipeline.tasks.cleaning import choose_source
+from pipeline.tasks.inputs import read_landmarks, read_neighbours, read_pairs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.arrays import Rows
+    from pipeline.matching.neighbours import Neighbours
+    from pipeline.ranking.evidence import PropagatedLabels
+    from pipeline.ranking.propagation import Spread
+
+
+def propagation_tasks(config: Config) -> list[Task]:
+    """The labels of all images, where a recipe or the recognition asks for them."""
+    if not config.needs_propagation:
+        return []
+    inputs = [layout.neighbours(GRAPH, GRAPH), layout.images("train"), layout.images("index")]
+    inputs += [layout.neighbours("test", split) for split in GRAPH_SPLITS]
+    inputs += [layout.CLEAN_PAIRS] * _compares_train(config)
+    inputs += [layout.verified_pairs("train")] * ("train" in config.verified_splits)
+    settings = config.propagation.model_dump(exclude={"neighbours"})
+    return [Task(layout.PROPAGATE, propagate, settings, tuple(inputs))]
+
+
+def propagate(task: TaskContext, config: Config) -> None:
+    """Write the propagated labels of train, index and test, the landmarks and the degrees of the graph."""
+    import numpy as np
+
+    from pipeline.arrays import NO_LABEL
+    from pipeline.ranking.label_files import write_graph, write_labels
+    from pipeline.ranking.propagation import edge_weights, propagate_labels
+
+    own = read_landmarks(task)
+    landmarks, near = np.unique(own), read_neighbours(task, GRAPH, GRAPH)
+    labels = np.full(len(near.rows), NO_LABEL, np.int64)
+    labels[: len(own)] = own
+    weights = edge_weights(near, config.propagation, _compare_train(task, config, near.rows, len(own)))
+    kept, alpha = config.propagation.kept_labels, config.propagation.alpha
+    spread = propagate_labels(near.rows, weights, labels, landmarks, alpha, kept)
+    inliers = read_pairs(task, "train") if "train" in config.verified_splits else None
+    lists = [read_neighbours(task, "test", split) for split in GRAPH_SPLITS]
+    received = receive(spread, lists, config, inliers, len(own))
+    parts = {"train": spread.labels[: len(own)], "index": spread.labels[len(own) :], "test": received}
+    for split, part in parts.items():
+        write_labels(task.folder, split, part)
+    write_graph(task.folder, landmarks, spread.degrees)
+    reached = int((np.diff(spread.labels.indptr)[len(own) :] > 0).sum())
+    task.facts |= {"images": len(near.rows), "index_images_reached": reached}
+    log.info("labels reach %d of %d index photographs", reached, len(near.rows) - len(own))
+
+
+def receive(spread: Spread, lists: list[Neighbours], config: Config, inliers: Any, train_count: int) -> Any:
+    """The labels (Q, L) that queries receive. lists: their neighbours in train and in index. inliers: with train."""
+    from pipeline.ranking.propagation import edge_weights, join_lists, receive_labels
+
+    settings = config.propagation
+    near = join_lists(lists, [0, train_count], settings.neighbours)
+    counted = inliers.look_up(_only_train(near.rows, train_count)) if inliers is not None else None
+    return receive_labels(near.rows, edge_weights(near, settings, counted), spread, settings.kept_labels)
+
+
+def read_propagated(task: TaskContext, config: Config) -> PropagatedLabels:
+    """The propagated labels of test and index images."""
+    import numpy as np
+
+    from pipeline.ranking.evidence import PropagatedLabels
+    from pipeline.ranking.label_files import LANDMARKS, read_labels
+
+    folder = task.input(layout.PROPAGATE)
+    landmarks = np.load(folder / LANDMARKS)
+    queries, index = (read_labels(folder, split, len(landmarks)) for split in ("test", "index"))
+    return PropagatedLabels(queries, index, landmarks)
+
+
+def read_spread(task: TaskContext) -> Spread:
+    """The labels of the whole graph, for a query that receives from it."""
+    import numpy as np
+    from scipy import sparse
+
+    from pipeline.ranking.label_files import DEGREES, LANDMARKS, read_labels
+    from pipeline.ranking.propagation import Spread
+
+    folder = task.input(layout.PROPAGATE)
+    count = len(np.load(folder / LANDMARKS))
+    parts = [read_labels(folder, split, count) for split in GRAPH_SPLITS]
+    return Spread(sparse.csr_array(sparse.vstack(parts, format="csr")), np.load(folder / DEGREES))
+
+
+def _compares_train(config: Config) -> bool:
+    return config.propagation.inlier_weight > 0 and choose_source(config) == "verify"
+
+
+def _compare_train(task: TaskContext, config: Config, rows: Rows, train_count: int) -> NDArray[np.int32] | None:
+    """The inliers of the train pairs that stage 03 has compared, (N, k); None where it has not."""
+    import numpy as np
+    import pandas as pd
+
+    from pipeline.matching.pair_table import PairTable
+
+    if not _compares_train(config):
+        return None
+    table = pd.read_parquet(task.input(layout.CLEAN_PAIRS))
+    one, other, inliers = (table[name].to_numpy() for name in ("query", "row", "inliers"))
+    both = PairTable(np.concatenate([one, other]), np.concatenate([other, one]), np.concatenate([inliers, inliers]))
+    return both.look_up(_only_train(rows, train_count))
+
+
+def _only_train(rows: Rows, train_count: int) -> Rows:
+    import numpy as np
+
+    from pipeline.arrays import NONE
+
+    return np.where(rows < train_count, rows, NONE).astype(np.int32)
