@@ -90,8 +90,8 @@ def measure_rates(device: torch.device, sizes: Sizes, clock: Clock) -> Iterator[
             torch.cuda.reset_peak_memory_stats(device)
         try:
             row = work()
-        except ModuleNotFoundError as missing:  # of a backbone that is another library's
-            row = _row(f"left out: {missing}", "", 0, 1.0)
+        except (ModuleNotFoundError, torch.OutOfMemoryError) as reason:  # the library of a backbone; a small card
+            row = _row(f"left out: {str(reason).splitlines()[0]}", "", 0, 1.0)
         peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
         yield row | {"peak GB": peak}
 

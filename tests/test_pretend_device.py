@@ -1,5 +1,7 @@
 """Every path of a GPU on a pretend device: nothing stays behind on the CPU, and the host waits no oftener than said."""
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from pipeline.features.local_features import calibrate_attention, extract_local
 from pipeline.features.pyramid_cells import ImageRegions
 from pipeline.images.batches import load_batches, plan_evaluation
 from pipeline.images.device_copies import copy_ahead
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.matching import device_knn
 from pipeline.matching.device_knn import PRECISIONS, DevicePlan, search_on_device
 from pipeline.matching.knn import search_exact
@@ -168,6 +171,59 @@ def test_batches_are_copied_one_ahead_and_stay_in_their_order(tmp_path):
             assert torch.equal(batch.images.cpu(), other.images)
             waits.reasons.clear()
         assert list(copy_ahead(iter([]), DEVICE)) == []
+
+
+class Stream:
+    """Notes what is asked of a stream of a GPU."""
+
+    def __init__(self, told, name):
+        self.told, self.name, self.events = told, name, 0
+
+    def record_event(self):
+        self.events += 1
+        return Event(self.told, f"{self.name}{self.events}")
+
+    def wait_event(self, event):
+        self.told.append(f"wait for {event.name}")
+
+
+class Event:
+    def __init__(self, told, name):
+        self.told, self.name = told, name
+
+    def synchronize(self):
+        self.told.append(f"hold back until {self.name}")
+
+
+class Pixels:
+    def __init__(self, told):
+        self.told = told
+
+    def to(self, device, non_blocking):
+        self.told.append("copy" if non_blocking else "blocking copy")
+        return self
+
+    def record_stream(self, stream):
+        self.told.append(f"keep for {stream.name}")
+
+
+def test_copies_have_a_stream_of_their_own_and_the_host_is_two_batches_ahead_at_most(monkeypatch):
+    told = []
+    current, copying = Stream(told, "computed"), Stream(told, "copied")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: copying)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+    batches = (LoadedBatch(Pixels(told), None) for _ in range(5))
+    for _ in copy_ahead(batches, torch.device("cuda")):
+        told.append("compute")
+    used = ["keep for computed", "compute"]
+    assert told == [
+        "copy", "copy", "wait for copied1", *used,
+        "copy", "wait for copied2", *used,
+        "copy", "wait for copied3", *used, "hold back until computed1",
+        "copy", "wait for copied4", *used, "hold back until computed2",
+        "wait for copied5", *used,
+    ]  # fmt: skip
 
 
 def test_the_comparisons_that_a_card_is_given_agree():
