@@ -2,6 +2,7 @@
 
     python -m benchmarks.backbones
     python -m benchmarks.backbones --names efficientnet_lite0 resnet50 --side 320
+    python -m benchmarks.backbones --families              one small network of each family, with the memory it takes
 
 Random weights: they cost what trained ones cost. Each column is the best of some rounds, all columns in turn, so that a
 busy machine slows all of them. The columns explain two choices: networks are folded before they evaluate
@@ -11,12 +12,16 @@ busy machine slows all of them. The columns explain two choices: networks are fo
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.steps import read_peak_mb
 from pipeline.device import mixed_precision
 from pipeline.network.backbone import Backbone
 from pipeline.network.folding import fold_for_evaluation
@@ -24,6 +29,11 @@ from pipeline.network.optimiser import batchnorm_layers
 
 CPU = torch.device("cpu")
 NAMES = ["efficientnet_lite0", "efficientnet_lite2", "mobilenet_v3_large", "resnet18", "resnet50"]
+FAMILIES = [
+    "resnet18", "resnet101", "timm/legacy_seresnext26_32x4d", "timm/legacy_seresnext101_32x4d", "efficientnet_lite0",
+    "timm/convnext_atto", "timm/convnext_tiny", "timm/vit_small_patch14_reg4_dinov2", "timm/vit_tiny_patch16_224",
+    "timm/vit_base_patch16_224", "timm/vit_xsmall_patch16_clip_224", "timm/vit_small_patch16_dinov3",
+]  # fmt: skip
 PRECISIONS = ("float32", "bfloat16")
 TRAINED_IMAGES = 8  # in a batch of training; evaluation takes one image at a time, as extraction does
 
@@ -77,13 +87,47 @@ def compare(name: str, side: int, rounds: int) -> list[float]:
     return evaluated + [value / TRAINED_IMAGES for value in measure(steps, max(rounds // 5, 1)).values()]
 
 
+def weigh(name: str, side: int, rounds: int, answers: Connection) -> None:
+    """Send parameters in millions; milliseconds per image of evaluation and of training; MB at the peak of either.
+
+    MB beyond what the process held before, the weights included: of one image evaluated, of a step with a batch.
+    """
+    held = read_peak_mb()
+    backbone = Backbone(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.rand(TRAINED_IMAGES, 3, side, side).mul(255).contiguous(memory_format=torch.channels_last)
+    evaluated = measure({"": evaluate(fold_for_evaluation(backbone, CPU, "float32"), "float32", images[:1])}, rounds)
+    peak = read_peak_mb()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    trained = measure({"": train(backbone, "float32", images)}, max(rounds // 5, 1))
+    parameters = sum(value.numel() for value in backbone.parameters()) / 1e6
+    answers.send([parameters, evaluated[""], trained[""] / TRAINED_IMAGES, peak - held, read_peak_mb() - held])
+
+
+def weigh_families(names: Sequence[str], side: int, rounds: int) -> None:
+    """Print a row for each network, measured in a process of its own."""
+    titles = ["parameters, M", "evaluation, ms", "training, ms", "evaluation, MB", f"training {TRAINED_IMAGES}, MB"]
+    print("| backbone | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|")
+    context = multiprocessing.get_context("fork")
+    for name in names:
+        answers, sender = context.Pipe(duplex=False)
+        process = context.Process(target=weigh, args=(name, side, rounds, sender))
+        process.start()
+        cells = " | ".join(f"{value:.{1 if at < 3 else 0}f}" for at, value in enumerate(answers.recv()))
+        process.join()
+        print(f"| `{name}` | {cells} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--names", nargs="+", default=NAMES, help="default: %(default)s")
     parser.add_argument("--side", type=int, default=224, help="of the square images, in pixels")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--families", action="store_true", help="one of each family, with memory, in float32")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.families:
+        weigh_families(FAMILIES if given.names == NAMES else given.names, given.side, given.rounds)
+        return
     titles = ["plain f32", "folded f32", "plain bf16", "folded bf16", "train f32", "train bf16"]
     print("| backbone, ms per image | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|")
     for name in given.names:

@@ -15,7 +15,8 @@ from command import run
 
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import InputImages, extract_descriptors
-from pipeline.features.local_features import LocalExtractor, LocalNetwork, extract_local
+from pipeline.features.local_batches import LocalExtractor, LocalNetwork
+from pipeline.features.local_features import extract_local
 from pipeline.features.pyramid_cells import ImageRegions
 from pipeline.network.backbone import Backbone, ShallowBackbone, build_backbone
 from pipeline.network.backbones.efficientnet_lite import LITE
