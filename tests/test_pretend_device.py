@@ -135,6 +135,15 @@ def test_training_and_validation_give_the_weights_of_the_cpu(tmp_path, photograp
     assert len(logs[0].splitlines()) == len(logs[1].splitlines()) == 2
 
 
+@pytest.mark.parametrize("head", ["arcface", "adacos"])
+def test_a_step_of_training_waits_once_for_the_losses_that_may_stop_it(tmp_path, photographs, head):
+    phase, waited = PHASE.model_copy(update={"head": head, "epochs": 1, "batch_size": 2}), []
+    with pretending() as waits:
+        task = TrainingTask(tmp_path, lambda *_: waited.append(len(waits)))
+        train(TrainingSetup(MODEL, phase, 3, DEVICE), photographs, task)
+    assert len(waited) >= 5 and set(np.diff(waited)) == {1}, waits
+
+
 @pytest.mark.parametrize("copies", [0, 1])
 def test_a_frozen_backbone_trains_there_too(tmp_path, photographs, copies):
     phase = PHASE.model_copy(update={"backbone_lr_scale": 0.0, "augment_copies": copies, "epochs": 1})
