@@ -1,4 +1,4 @@
-"""What a GPU gives and how fast: every path compared with the CPU, then rates, in under ten minutes on one card.
+"""What a GPU gives and how fast: every path compared with the CPU, then rates; made for ten minutes on one card.
 
     python -m benchmarks.gpu
     python -m benchmarks.gpu --device cuda:1 --output gpu
