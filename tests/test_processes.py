@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
+import pytest
 import torch
 
 from pipeline.processes import available_cores, one_thread_each, start_workers
@@ -25,6 +27,15 @@ if __name__ == "__main__":
         time.sleep(60)
 """
 
+LOADER = """
+import multiprocessing, sys, time
+import numpy as np
+from pipeline.images.batches import BatchLoader, PlannedBatch
+loader = BatchLoader(sys.argv[1:], workers=2)
+list(loader.load([PlannedBatch(np.array([0]), (64, 64))]))
+print(*(one.pid for one in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
 
 KEEPER = """
 import re
@@ -61,10 +72,12 @@ def _pid(_item):
     return os.getpid()
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path):
-    (tmp_path / "parent.py").write_text(PARENT)
+@pytest.mark.parametrize("program", [PARENT, LOADER], ids=["working", "loaders that wait for the next plan"])
+def test_workers_end_when_their_parent_is_killed(tmp_path, program):
+    (tmp_path / "parent.py").write_text(program)
+    cv2.imwrite(str(tmp_path / "photograph.png"), np.zeros((64, 64, 3), np.uint8))
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    command = [sys.executable, str(tmp_path / "parent.py")]
+    command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "photograph.png")]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2
