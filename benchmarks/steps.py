@@ -25,9 +25,11 @@ from pipeline.ranking.evidence import (
     IndexGraph,
     LabelledNeighbours,
     LandmarkVotes,
+    PropagatedLabels,
     TrainNeighbours,
     VerifiedPairs,
 )
+from pipeline.ranking.label_vector import make_label_vectors
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.recipe import RerankSettings, State, run_recipe
 from pipeline.ranking.registry import STEPS
@@ -58,12 +60,14 @@ def make_world(queries: int, images: int, dims: int, seed: int = 0) -> State:
         train.append(LabelledNeighbours(near.similarities, neighbour_labels(near.rows, landmarks["train"])))
     inliers = random.integers(0, 40, found.rows.size)
     pairs = PairTable(np.repeat(np.arange(queries), LISTED), found.rows.ravel(), inliers)
+    known = TrainNeighbours(train[0], train[1], np.arange(len(centres)))
     evidence = Evidence(
         LandmarkVotes(*(soft_vote(*near) for near in train)),
         DescriptorPair(vectors["test"], vectors["index"]),
-        TrainNeighbours(train[0], train[1], np.arange(len(centres))),
+        known,
         IndexGraph(graph),
         VerifiedPairs(pairs, LISTED),
+        PropagatedLabels(*make_label_vectors(known, 5), landmarks=known.landmarks),
     )
     return State(Ranking(found.rows, found.similarities, images), evidence)
 

@@ -155,7 +155,8 @@ def _agreeing(query_vectors: sparse.csr_array, by_landmark: Any) -> tuple[Candid
     return Candidates(queries, images, values.astype(np.float32)), values
 
 
-def _make_vectors(train: TrainNeighbours, votes: int, sharpness: float = 1.0) -> LabelVectors:
+def make_label_vectors(train: TrainNeighbours, votes: int, sharpness: float = 1.0) -> LabelVectors:
+    """The label vectors of queries and index images by their first `votes` train neighbours, sharpened."""
     queries, index = (
         label_vectors(sharpen(near.similarities[:, :votes], sharpness), near.labels[:, :votes], train.landmarks)
         for near in (train.queries, train.index)
@@ -164,13 +165,13 @@ def _make_vectors(train: TrainNeighbours, votes: int, sharpness: float = 1.0) ->
 
 
 def _apply_vector(ranking: Ranking, settings: LabelVectorSettings, top_k: int, train: TrainNeighbours) -> Ranking:
-    return label_vector_step(ranking, _make_vectors(train, settings.votes), top_k=top_k)
+    return label_vector_step(ranking, make_label_vectors(train, settings.votes), top_k=top_k)
 
 
 def _apply_score(
     ranking: Ranking, settings: LabelScoreSettings, top_k: int, descriptors: DescriptorPair, train: TrainNeighbours
 ) -> Ranking:
-    queries, index = (part / settings.votes for part in _make_vectors(train, settings.votes, settings.sharpness))
+    queries, index = (part / settings.votes for part in make_label_vectors(train, settings.votes, settings.sharpness))
     return label_score_step(ranking, descriptors, LabelVectors(queries, index), alpha=settings.alpha, top_k=top_k)
 
 
