@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.competition.external_files import ExternalFiles
 from pipeline.competition.folders import list_folders, read_folders
-from pipeline.competition.gldv2 import list_gldv2_sources, read_gldv2
+from pipeline.competition.gldv2 import NAMES, list_gldv2_sources, read_gldv2
 from pipeline.competition.train_clean import write_clean_list
 from pipeline.errors import PipelineError
 
@@ -96,6 +96,18 @@ def test_a_clean_list_is_read_and_written_without_what_was_rejected(gldv2, tmp_p
     assert clean == {5: ["t1", "t2"], 6: ["t3"]}
     write_clean_list(tmp_path / "out.csv", clean, {"t1"})
     assert (tmp_path / "out.csv").read_text() == "landmark_id,images\n5,t1\n"
+
+
+def test_published_categories_name_the_landmarks_of_train(gldv2):
+    root = gldv2(train="id,landmark_id\nt1,5\nt2,6\nt3,7\n")
+    assert read_gldv2(root).landmark_names == {} and NAMES not in list_gldv2_sources(root)
+    page = "http://commons.wikimedia.org/wiki/Category:"
+    (root / NAMES).write_text(f"landmark_id,category\n5,{page}Caf%C3%A9_de_Flore\n6,A: mill\n8,{page}Elsewhere\n7,\n")
+    assert read_gldv2(root).landmark_names == {5: "Café de Flore", 6: "A: mill"}
+    assert list_gldv2_sources(root)[NAMES] == root / NAMES
+    (root / NAMES).write_text("landmark_id,category\nfive,x\n")
+    with pytest.raises(PipelineError, match="line 2"):
+        read_gldv2(root)
 
 
 def test_empty_splits_are_allowed(gldv2):

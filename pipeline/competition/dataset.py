@@ -35,7 +35,7 @@ class Dataset:
     """All splits by name.
 
     clean_list: landmark -> train ids whose label is trusted; empty when no such list is published. landmark_names: the
-    names of the folders that plain folders of photographs take their landmarks from; empty for other sources.
+    names of folders that landmarks are taken from, or of a published table; empty where there are none.
     """
 
     splits: dict[str, SplitListing]

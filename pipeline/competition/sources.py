@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.competition.benchmark import PHOTOGRAPHS, Benchmark, add_distractors, add_train, list_benchmark_sources
 from pipeline.competition.dataset import Dataset
 from pipeline.competition.folders import list_folders, read_folders
-from pipeline.competition.gldv2 import BOXES, list_gldv2_sources, read_gldv2
+from pipeline.competition.gldv2 import BOXES, NAMES, list_gldv2_sources, read_gldv2
 from pipeline.competition.holidays import read_holidays
 from pipeline.competition.junk import Judgements
 from pipeline.competition.leave_out import leave_out
@@ -62,7 +62,7 @@ def _list_own(data: DataSettings, root: Path, names: Sequence[str]) -> dict[str,
 
 def check_source_links(data: DataSettings, names: Sequence[str]) -> None:
     """Raise PipelineError for links below the folders of the settings that `check_links` refuses."""
-    tables = [CLEAN_LIST, BOXES]
+    tables = [CLEAN_LIST, BOXES, NAMES]
     own = [PHOTOGRAPHS] if data.is_benchmark else [*names, *(f"{name}.csv" for name in names), *tables]
     read = {
         data.root: ["."] if data.is_searched_in_itself else own,

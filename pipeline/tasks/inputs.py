@@ -33,7 +33,7 @@ def read_images(task: TaskContext, split: str) -> pd.DataFrame:
 
 
 def read_landmark_names(task: TaskContext) -> dict[int, str]:
-    """The names of the landmarks of plain folders; empty for other sources."""
+    """The names of the landmarks, of plain folders or of a published table; empty where there are none."""
     import pandas as pd
 
     table = pd.read_csv(task.input(layout.LANDMARK_NAMES), dtype={"name": str}, keep_default_na=False)
