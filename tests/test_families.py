@@ -6,12 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import safetensors.torch
 import timm
 import torch
-from command import run
+from families import FAMILIES
 
 from pipeline.errors import PipelineError
 from pipeline.features.global_descriptors import InputImages, extract_descriptors
@@ -27,20 +26,8 @@ from pipeline.network.onnx_graphs import write_graphs
 from pipeline.network.weights import read_weights
 from pipeline.settings import ExtractSettings, LocalSettings, ModelSettings, PhaseSettings
 
-ROOT, CPU = Path(__file__).resolve().parent.parent, torch.device("cpu")
-FAMILIES = {
-    "ResNet": "timm/resnet18",
-    "SE-ResNeXt": "timm/legacy_seresnext26_32x4d",  # with the winners' names and padding
-    "EfficientNet-Lite": "efficientnet_lite0",
-    "ConvNeXt": "timm/convnext_atto",
-    "ViT patch 14 with registers": "timm/vit_small_patch14_reg4_dinov2",
-    "ViT patch 16": "timm/vit_tiny_patch16_224",
-    "CLIP": "timm/vit_xsmall_patch16_clip_224",
-    "DINOv3": "timm/vit_tiny_patch16_dinov3_qkvb",
-}
-ASKED = [name for family, name in FAMILIES.items() if family != "DINOv3"]  # in the smoke world, to save seconds
+CPU = torch.device("cpu")
 TRANSFORMERS = [name for name in FAMILIES.values() if "vit_" in name]
-SMALL = {"landmarks": 4, "train_images": 16, "index_images": 8, "test_images": 6}  # of the world
 SIZES = [(96, 64), (64, 96), (160, 128)]  # (width, height): three sizes, three aspect ratios
 
 
@@ -323,30 +310,3 @@ def test_a_network_saved_before_timm_made_efficientnet_lites_still_loads(tmp_pat
     with torch.no_grad():
         found = load_network(tmp_path).embedding(images(64, 96))
         assert torch.equal(found, network.embedding(images(64, 96)))
-
-
-# ---- The smoke world ------------------------------------------------------------------------------------------------
-
-
-def test_all_families_go_through_the_smoke_world_together(tmp_path):
-    """As an ensemble: every stage from the world to the report, local features by patches of 14 pixels."""
-    text = (ROOT / "configs/smoke.toml").read_text()
-    start, end = text.index("[models.cnn]"), text.index("[extract]")
-    model = text[start:end].replace("checkpoint_steps = 1\n", "").replace("batch_size = 16", "batch_size = 12")
-    model = model.replace("dims = 64", "dims = 16")
-    models = []
-    for at, name in enumerate(ASKED):
-        more = "class_token = true\n" if "dinov2" in name else f"local = {str(at == 0).lower()}\n"
-        one = model.replace('backbone = "resnet18"\n', f'backbone = "{name}"\n{more}')
-        models.append(one.replace("models.cnn", f"models.m{at}"))
-    (tmp_path / "families.toml").write_text(text[:start] + "".join(models) + text[end:])
-    outputs = tmp_path / "out"
-    sizes = [f"demo.{name}={count}" for name, count in SMALL.items()]
-    sizes += [f"models.m{at}.final.epochs=0" for at in range(len(ASKED))]
-    sizes += ["clean.source=none", "local.scales=[1.0, 2.0]"]
-    given = [f"data.root={tmp_path / 'world'}", f"runtime.outputs={outputs}", "local.model=m4", "runtime.workers=0"]
-    assert run("--config", tmp_path / "families.toml", *given, *sizes) == 0
-    metrics = json.loads((outputs / "families/12_evaluate/metrics.json").read_text())
-    assert metrics["retrieval"]["recipe"][-1]["map_at_100"] > 0.0
-    pairs = pd.read_parquet(outputs / "families/08_verify_matches/test_index/pairs.parquet")
-    assert len(pairs) and pairs["matches"].max() > 4
