@@ -12,7 +12,13 @@ from runs import arguments_for, share_finished
 from pipeline.compare import main
 from pipeline.competition.paired_bootstrap import bootstrap_difference
 from pipeline.errors import PipelineError
-from pipeline.query.comparison import compare_rankings, list_differing, pick_changed, read_scored_run
+from pipeline.query.comparison import (
+    compare_rankings,
+    list_differing,
+    pick_changed,
+    read_scored_run,
+    tabulate_rankings,
+)
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_the_queries():
@@ -74,6 +80,10 @@ def test_the_command_prints_and_draws_the_comparison_and_refuses_what_is_none(tw
     printed = capsys.readouterr().out
     assert "second − first" in printed and "vote.votes" in printed and "knn + sort" in printed
     assert "vote.votes" in page.read_text()
+    three = [read_scored_run(folder) for folder in (*two_runs, two_runs[1])]
+    table = tabulate_rankings(three, compare_rankings(three))  # one under the other
+    assert [row[:2] for row in table.rows[:3]] == [["knn", "first"], ["knn", "second"], ["knn", "second"]]
+    assert [row[3] for row in table.rows[:3]] == ["", "+0.0 [+0.0, +0.0]", "+0.0 [+0.0, +0.0]"]
     assert main([str(two_runs[0])]) == 2 and "two runs or more" in capsys.readouterr().err
     assert main([str(two_runs[0]), str(tmp_path)]) == 2 and "there is no run" in capsys.readouterr().err
     other = tmp_path / "third"

@@ -130,9 +130,19 @@ def tabulate_rankings(runs: Sequence[ScoredRun], compared: Sequence[ComparedRank
         "mAP@100 over the queries that all runs score. A difference is in points, with the interval in which it lies "
         "with 95 % by the paired bootstrap over queries: one that does not hold 0 is hardly chance."
     )
+    if len(runs) > 2:  # side by side they would be wider than any screen
+        columns = ["ranking", "run", "mAP@100", f"difference from {runs[0].name}"]
+        rows = [
+            [one.ranking, run.name, f"{mean:.3f}", difference]
+            for one in compared
+            for run, mean, difference in zip(
+                runs, one.means, ["", *map(_format_interval, one.differences)], strict=True
+            )
+        ]
+        return Table("Retrieval", text, columns, rows, words=True)
     columns = ["ranking", *(run.name for run in runs), *(f"{run.name} − {runs[0].name}" for run in runs[1:])]
     rows = [
-        [one.ranking, *(f"{mean:.3f}" for mean in one.means), *(_format_interval(two) for two in one.differences)]
+        [one.ranking, *(f"{mean:.3f}" for mean in one.means), *map(_format_interval, one.differences)]
         for one in compared
     ]
     return Table("Retrieval", text, columns, rows)
