@@ -122,6 +122,8 @@ class Backbone(nn.Module):
         try:
             return probe(self.body, lambda: self(image), side, self.strides["shallow"])
         except (AssertionError, RuntimeError, ValueError) as error:  # timm has no class of its own for it
+            if not self.name.startswith(PREFIX):
+                raise
             what = f"{self.name} does not take images of any size: {first_line(error)}"
             raise PipelineError(what, "backbone", "take another network") from error
         finally:
