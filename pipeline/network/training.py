@@ -24,6 +24,7 @@ from pipeline.errors import PipelineError
 from pipeline.hardware import resolve_training_precision
 from pipeline.images.augment import Augmenter
 from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
+from pipeline.images.device_copies import copy_ahead
 from pipeline.images.rejection import Rejections
 from pipeline.network.batch_plan import SMALLEST_BATCH, BatchPlan
 from pipeline.network.checkpoint import save_network
@@ -136,7 +137,8 @@ class Trainer:
         """Train all remaining epochs. With no epochs the network does not change."""
         self._resume()
         steps, ahead = itertools.tee(self.plan.remaining_steps(self.progress.epoch, self.progress.step))
-        batches = self._read_steps(self.replicas.slice(part) for parts in ahead for part in parts)
+        planned_parts = (self.replicas.slice(part) for parts in ahead for part in parts)
+        batches = copy_ahead(self._read_steps(planned_parts), self.device)
         while self.progress.epoch < self.phase.epochs_run:
             left = self.plan.epoch_steps[self.progress.epoch] - self.progress.step
             for planned in itertools.islice(steps, left):
