@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from photographs import write_photographs
 from ranks import run_ranks
 from tasks import TrainingTask
+from timm.layers import BatchNormAct2d
 
 from pipeline.distributed import PartDone
 from pipeline.network.collectives import GlobalBatchNorm, gather_rows, share_batchnorm, sum_over_ranks
@@ -148,6 +149,15 @@ def test_batchnorm_of_one_rank_is_torch_s():
         torch.testing.assert_close(ours[1](values[..., 0, 0]), torch_s[1](values[..., 0, 0]))
     for name, value in torch_s.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value)
+
+
+def test_what_follows_the_normalisation_in_a_layer_of_timm_stays():
+    layer = BatchNormAct2d(5, act_layer=torch.nn.SiLU)
+    torch_s, ours = torch.nn.Sequential(copy.deepcopy(layer)), torch.nn.Sequential(layer)
+    share_batchnorm(ours)
+    values = torch.randn(4, 5, 3, 2)
+    torch.testing.assert_close(ours(values), torch_s(values))
+    assert isinstance(ours[0], GlobalBatchNorm) and ours.state_dict().keys() == torch_s.state_dict().keys()
 
 
 def test_rows_and_sums_of_one_rank_are_its_own():
