@@ -87,6 +87,11 @@ class TaskContext:
             self.scalars.follow(self.scratch / HISTORY)
             self.scalars.close()
 
+    def stop_if_asked(self) -> None:
+        """Raise KeyboardInterrupt where the user has asked to stop and there is nothing left to save."""
+        if self.should_stop():
+            raise KeyboardInterrupt
+
     def should_stop(self) -> bool:
         """Whether the user has asked to stop: save what can be saved and raise KeyboardInterrupt."""
         return self.stop_asked()

@@ -123,6 +123,22 @@ def test_what_any_rank_cannot_read_is_in_the_list_of_the_first(tmp_path):
     assert alone == shared
 
 
+def test_a_rank_that_waits_for_one_that_died_stops_when_it_is_asked(tmp_path):
+    """All its own shards are made; without this only SIGKILL would end it."""
+
+    def work(ranks):
+        if ranks.number:
+            os._exit(9)
+        task = TaskContext(tmp_path, ranks=ranks, stop_asked=lambda: time.monotonic() > asked)
+        asked = time.monotonic() + 1.0
+        with pytest.raises(KeyboardInterrupt):
+            write_sharded(task, 4, 2, lambda start, stop: {"items": np.arange(start, stop)})
+        os._exit(4)
+
+    assert run_ranks(2, work) == [4, 9]
+    assert len(list((tmp_path / "scratch").glob("*.npz"))) == 2
+
+
 def test_parts_of_ranks_cover_a_sequence_in_its_order():
     for count in (1, 2, 3, 9):
         parts = [Ranks(number, count).slice(list(range(8))) for number in range(count)]

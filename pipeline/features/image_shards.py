@@ -41,7 +41,7 @@ def write_image_shards(
     rejections = Rejections(split, task.folder)
     if task.ranks.is_first:
         _forget_restored(task, rejections)
-    task.ranks.wait_for_all()
+    task.ranks.wait_for_all(task.stop_if_asked)
     published = _open_published(task, split, wanted) if split.digests is not None else None
     work = partial(_make_noted, task=task, rejections=rejections, make=make, published=published)
     write_sharded(task, len(split), shard_rows, work, "photographs", ragged)

@@ -64,11 +64,14 @@ class RankTurns(Turns):
 
     def report(self, count: int) -> None:
         self._show(self._rows.add(count))
-        if self._task.should_stop():
-            raise KeyboardInterrupt
+        self._task.stop_if_asked()
 
     def end(self) -> None:
-        self._task.ranks.leave_to_first(lambda: self._show(self._rows.value))
+        self._task.ranks.leave_to_first(self._wait)
+
+    def _wait(self) -> None:
+        self._show(self._rows.value)
+        self._task.stop_if_asked()  # a rank that has died never comes: torchrun asks the others to stop
 
     def _show(self, rows: int) -> None:
         if rows > self._bar.n:

@@ -97,9 +97,8 @@ def _search_parts(task: TaskContext, asked: NeighbourSearch) -> None:
             found = asked.find_in_part(start, stop, share)
             with atomic_file(path) as part, open(part, "wb") as file:
                 np.savez(file, **found._asdict())
-        if task.should_stop():
-            raise KeyboardInterrupt
-    task.ranks.wait_for_all()
+        task.stop_if_asked()
+    task.ranks.wait_for_all(task.stop_if_asked)
 
 
 def _part_path(scratch: Path, start: int, stop: int, share: Share) -> Path:

@@ -82,7 +82,7 @@ def train(
     rejections = Rejections(images.split, task.folder) if images.split is not None else None
     with task.training_progress() as on_step:
         Trainer(network, setup, images, task, rejections).run(on_step)
-    task.ranks.leave_to_first()
+    task.ranks.leave_to_first(task.stop_if_asked)
     if rejections is not None:
         rejections.write(task)
     return network.cpu().eval()
