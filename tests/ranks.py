@@ -1,4 +1,8 @@
-"""Ranks in tests: processes forked from this one, which has loaded the libraries; the first holds the store."""
+"""Ranks in tests: processes that a clean process forks, which has loaded the libraries; the first holds the store.
+
+A test process cannot fork them itself: the thread pools that other tests have started in it would be gone in a child,
+which would wait for them for ever.
+"""
 
 import multiprocessing
 import os
@@ -7,6 +11,9 @@ import traceback
 
 from pipeline.distributed import joined_ranks
 
+LIBRARIES = ["pandas", "pipeline.network.training", "pipeline.features.global_descriptors"]
+LIBRARIES += ["pipeline.matching.neighbour_lists", "torch.distributed"]
+
 
 def find_free_port() -> int:
     with socket.socket() as one:
@@ -14,13 +21,13 @@ def find_free_port() -> int:
         return one.getsockname()[1]
 
 
-def _be_rank(number, count, port, work):
+def _be_rank(number, count, port, work, arguments):
     os.environ |= {"RANK": str(number), "WORLD_SIZE": str(count), "LOCAL_RANK": str(number)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     code = 1
     try:
         with joined_ranks() as ranks:
-            work(ranks)
+            work(ranks, *arguments)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -28,11 +35,16 @@ def _be_rank(number, count, port, work):
         os._exit(code)
 
 
-def run_ranks(count, work, seconds=90.0) -> list[int | None]:
-    """The exit codes of `count` processes that call work(ranks); None: one that did not end in time."""
-    forked = multiprocessing.get_context("fork")
+def run_ranks(count, work, *arguments, seconds=90.0) -> list[int | None]:
+    """The exit codes of `count` processes that call work(ranks, *arguments), a function of a module.
+
+    None: one that did not end in time.
+    """
+    clean = multiprocessing.get_context("forkserver")
+    clean.set_forkserver_preload(LIBRARIES)
     port = find_free_port()
-    processes = [forked.Process(target=_be_rank, args=(number, count, port, work)) for number in range(count)]
+    given = (port, work, arguments)
+    processes = [clean.Process(target=_be_rank, args=(number, count, *given)) for number in range(count)]
     for process in processes:
         process.start()
     for process in processes:

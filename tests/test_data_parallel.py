@@ -1,6 +1,9 @@
 """Training on several ranks: the weights of one process, up to the order of sums, and states that any number reads."""
 
+import contextlib
 import copy
+from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -37,12 +40,13 @@ TOLERANCE = 1e-3
 ONLY_NOISE = "embedding.projection.bias"  # has no gradient but noise, since BatchNorm follows
 
 
-@pytest.fixture(autouse=True)
-def smooth_network(monkeypatch):
+def make_smooth():
     """Where a ReLU or a maximum is almost a tie, the last bit decides it, and a whole gradient with it."""
-    monkeypatch.setattr(torch.nn.ReLU, "forward", lambda self, values: F.softplus(values))
-    monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda self, values: F.avg_pool2d(values, 3, 2, 1))
-    monkeypatch.setattr(F, "relu", lambda values, inplace=False: F.softplus(values))
+    return [
+        patch.object(torch.nn.ReLU, "forward", lambda self, values: F.softplus(values)),
+        patch.object(torch.nn.MaxPool2d, "forward", lambda self, values: F.avg_pool2d(values, 3, 2, 1)),
+        patch.object(F, "relu", lambda values, inplace=False: F.softplus(values)),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +54,32 @@ def photographs(tmp_path_factory):
     return write_photographs(tmp_path_factory.mktemp("photographs"), 27)
 
 
-def fit(folder, photographs, phase, ranks=None, **options):
-    """Train and save as a stage does; on one of several ranks its part of that."""
+def fit(ranks, folder, photographs, phase, killed_at=0):
+    """Train and save as a stage does, or on one of several ranks its part. killed_at: the step at which it dies."""
     torch.set_num_threads(1)
-    task = TrainingTask(folder, **options)
+    task = TrainingTask(folder, on_step=partial(die, killed_at))
     if ranks is not None:
         task.ranks = ranks
-        ranks.open_counter()
-    try:
-        train_and_save(task, TrainingSetup(MODEL, phase, 5, torch.device("cpu")), photographs)
-    except PartDone:
-        assert not ranks.is_first
+    with contextlib.ExitStack() as smooth:
+        for one in make_smooth():
+            smooth.enter_context(one)
+        try:
+            train_and_save(task, TrainingSetup(MODEL, phase, 5, torch.device("cpu")), photographs)
+        except PartDone:
+            assert not ranks.is_first
 
 
-def fit_by(count, folder, photographs, phase, **options):
+def die(at, done, *_):
+    if done == at:
+        raise ArithmeticError
+
+
+def fit_by(count, folder, photographs, phase):
     """The weights and the history of a training by so many ranks."""
     if count == 1:
-        fit(folder, photographs, phase, **options)
+        fit(None, folder, photographs, phase)
     else:
-        assert run_ranks(count, lambda ranks: fit(folder, photographs, phase, ranks, **options)) == [0] * count
+        assert run_ranks(count, fit, folder, photographs, phase) == [0] * count
     return safetensors.torch.load_file(folder / "weights.safetensors"), (folder / HISTORY).read_text().splitlines()
 
 
@@ -93,17 +104,9 @@ def test_two_and_three_ranks_train_the_weights_of_one(tmp_path, photographs, pha
 
 def test_a_training_goes_on_with_another_number_of_ranks(tmp_path, photographs):
     alone, folder = fit_by(1, tmp_path / "1", photographs, PHASE), tmp_path / "others"
-    assert run_ranks(2, lambda ranks: fit(folder, photographs, PHASE, ranks, on_step=kill_at(3))) == [1, 1]
-    assert run_ranks(3, lambda ranks: fit(folder, photographs, PHASE, ranks, on_step=kill_at(5))) == [1, 1, 1]
+    assert run_ranks(2, fit, folder, photographs, PHASE, 3) == [1, 1]
+    assert run_ranks(3, fit, folder, photographs, PHASE, 5) == [1, 1, 1]
     assert_near(fit_by(1, folder, photographs, PHASE), alone)
-
-
-def kill_at(step):
-    def on_step(done, *_):
-        if done == step:
-            raise ArithmeticError
-
-    return on_step
 
 
 def test_a_batch_in_parts_trains_what_ranks_train_in_parts(tmp_path, photographs):
@@ -165,14 +168,15 @@ def test_rows_and_sums_of_one_rank_are_its_own():
     assert sum_over_ranks(values) is values and gather_rows(values) is values
 
 
-def test_rows_of_all_ranks_are_gathered_in_their_order(tmp_path):
-    def work(ranks):
-        Replicas(ranks, torch.device("cpu"))
-        gathered = gather_rows(torch.full((ranks.number, 2), float(ranks.number)))
-        assert gathered.tolist() == [[1.0, 1.0], [2.0, 2.0], [2.0, 2.0]]
-        own = torch.tensor([float(ranks.number)], requires_grad=True)
-        total = sum_over_ranks(own)
-        (total * ranks.number).sum().backward()
-        assert total.item() == 3.0 and own.grad.item() == 3.0
+def gather(ranks):
+    Replicas(ranks, torch.device("cpu"))
+    gathered = gather_rows(torch.full((ranks.number, 2), float(ranks.number)))
+    assert gathered.tolist() == [[1.0, 1.0], [2.0, 2.0], [2.0, 2.0]]
+    own = torch.tensor([float(ranks.number)], requires_grad=True)
+    total = sum_over_ranks(own)
+    (total * ranks.number).sum().backward()
+    assert total.item() == 3.0 and own.grad.item() == 3.0
 
-    assert run_ranks(3, work) == [0, 0, 0]
+
+def test_rows_of_all_ranks_are_gathered_in_their_order():
+    assert run_ranks(3, gather) == [0, 0, 0]

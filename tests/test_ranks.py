@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.features.global_descriptors import write_descriptors
 from pipeline.features.store import write_sharded
 from pipeline.images.inspection import Tolerance
 from pipeline.images.split import Split
+from pipeline.matching import neighbour_lists
 from pipeline.matching.gaps import Gaps
 from pipeline.matching.knn import SearchOptions
 from pipeline.matching.neighbour_lists import NeighbourSearch, write_neighbours
@@ -34,39 +36,45 @@ from pipeline.settings import ExtractSettings, ModelSettings, PhaseSettings
 from pipeline.task_context import TaskContext
 
 
-def share(ranks, folder, work):
-    """Do a shared task in `folder` as the runner does on each rank."""
+def share(ranks, folder, work, *arguments):
+    """Do a shared task, work(task, *arguments), in `folder` as the runner does on each rank."""
     ranks.announce(None) if ranks.is_first else next(ranks.announcements(), None)
     folder.mkdir(exist_ok=True)
     try:
-        work(TaskContext(folder, ranks=ranks))
+        work(TaskContext(folder, ranks=ranks), *arguments)
         assert ranks.is_first
     except PartDone:
         assert not ranks.is_first
 
 
+def make_items(start, stop, made, ragged):
+    with open(made, "a") as file:
+        file.write(f"{start}\n")
+    time.sleep(0.01)
+    rows = np.arange(start, stop)
+    return {"counts": rows % 3, "items": np.repeat(rows, rows % 3)} if ragged else {"items": rows}
+
+
+def write_items(task, made, ragged):
+    write_sharded(task, 50, 3, partial(make_items, made=made, ragged=ragged), ragged=ragged)
+
+
 @pytest.mark.parametrize("ragged", [False, True])
 def test_ranks_make_every_shard_once_and_the_first_merges_them(tmp_path, ragged):
-    def make(start, stop):
-        with open(tmp_path / "made", "a") as file:
-            file.write(f"{start}\n")
-        time.sleep(0.01)
-        rows = np.arange(start, stop)
-        return {"counts": rows % 3, "items": np.repeat(rows, rows % 3)} if ragged else {"items": rows}
-
-    def work(ranks):
-        share(ranks, tmp_path / "ranks", lambda task: write_sharded(task, 50, 3, make, ragged=ragged))
-
-    assert run_ranks(3, work) == [0, 0, 0]
+    assert run_ranks(3, share, tmp_path / "ranks", write_items, tmp_path / "made", ragged) == [0, 0, 0]
     assert sorted(map(int, (tmp_path / "made").read_text().split())) == list(range(0, 50, 3))
-    write_sharded(RecordedTask(tmp_path / "alone"), 50, 3, make, ragged=ragged)
+    write_items(RecordedTask(tmp_path / "alone"), tmp_path / "others", ragged)
     for path in (tmp_path / "alone").glob("*.npy"):
         assert path.read_bytes() == (tmp_path / "ranks" / path.name).read_bytes()
 
 
+def search_in_small_shards(task, search):
+    neighbour_lists.SHARD_ROWS = 5
+    write_neighbours(task, search, "rows")
+
+
 @pytest.mark.parametrize("count", [2, 3])
-def test_ranks_that_search_parts_of_the_base_write_the_lists_of_one(tmp_path, count, monkeypatch):
-    monkeypatch.setattr("pipeline.matching.neighbour_lists.SHARD_ROWS", 5)
+def test_ranks_that_search_parts_of_the_base_write_the_lists_of_one(tmp_path, count):
     rng = np.random.default_rng(count)
     vectors = rng.integers(-1, 2, (17, 4)).astype(np.float32)
     gaps = Gaps(np.array([3]), np.array([3]))
@@ -76,11 +84,7 @@ def test_ranks_that_search_parts_of_the_base_write_the_lists_of_one(tmp_path, co
         search = NeighbourSearch(queries, base, k, missing, SearchOptions(), in_itself)
         folder = tmp_path / str(number)
         folder.mkdir()
-
-        def work(ranks, search=search, folder=folder):
-            share(ranks, folder / "ranks", lambda task: write_neighbours(task, search, "rows"))
-
-        assert run_ranks(count, work) == [0] * count
+        assert run_ranks(count, share, folder / "ranks", search_in_small_shards, search) == [0] * count
         write_neighbours(RecordedTask(folder / "alone"), search, "rows")
         for name in ("rows.npy", "similarities.npy"):
             assert (folder / "ranks" / name).read_bytes() == (folder / "alone" / name).read_bytes(), (number, name)
@@ -93,6 +97,17 @@ class Tints(torch.nn.Module):
         return images.mean((2, 3)) + 1.0
 
 
+def extract_all(task, split):
+    settings = ExtractSettings(template=[(64, 64)], scales=[1.0], shard_rows=3, precision="float32")
+    write_descriptors(task, Tints(), split, settings, torch.device("cpu"))
+
+
+def train_all(task, split):
+    phase = PhaseSettings(epochs=1, batch_size=4, template=[(64, 64)], validation_fraction=0.2, precision="float32")
+    model = ModelSettings(backbone="resnet18", weights="none", dims=8)
+    train_and_save(task, TrainingSetup(model, phase, 3, torch.device("cpu")), TrainingSet.from_split(split))
+
+
 def test_what_any_rank_cannot_read_is_in_the_list_of_the_first(tmp_path):
     images = write_photographs(tmp_path / "photographs", 20)
     table = pd.DataFrame({"path": [path.name for path in images.paths], "landmark": images.labels})
@@ -103,39 +118,28 @@ def test_what_any_rank_cannot_read_is_in_the_list_of_the_first(tmp_path):
     for row in (1, 4, 11, 19):
         images.paths[row].write_bytes(b"no photograph")
     split = Split(table, tmp_path / "photographs", Tolerance("train", 20, 0, 0.3))
-    extract = ExtractSettings(template=[(64, 64)], scales=[1.0], shard_rows=3, precision="float32")
-    phase = PhaseSettings(epochs=1, batch_size=4, template=[(64, 64)], validation_fraction=0.2, precision="float32")
-    model = ModelSettings(backbone="resnet18", weights="none", dims=8)
-    setup = TrainingSetup(model, phase, 3, torch.device("cpu"))
-
-    def extract_all(task):
-        write_descriptors(task, Tints(), split, extract, torch.device("cpu"))
-
-    def train_all(task):
-        train_and_save(task, setup, TrainingSet.from_split(split))
-
     for name, work in {"extracted": extract_all, "trained": train_all}.items():
-        assert run_ranks(2, lambda ranks, name=name, work=work: share(ranks, tmp_path / f"{name} by 2", work)) == [0, 0]
-        work(TrainingTask(tmp_path / f"{name} by 1"))
+        assert run_ranks(2, share, tmp_path / f"{name} by 2", work, split) == [0, 0]
+        work(TrainingTask(tmp_path / f"{name} by 1"), split)
         lists = [(tmp_path / f"{name} by {count}" / "rejected.csv").read_text() for count in (1, 2)]
         assert lists[0] == lists[1] and lists[0].count("photo") == 8  # each with its id and its path
     alone, shared = ((tmp_path / f"extracted by {count}" / "descriptors.npy").read_bytes() for count in (1, 2))
     assert alone == shared
 
 
+def wait_for_the_dead(ranks, folder):
+    if ranks.number:
+        os._exit(9)
+    asked = time.monotonic() + 1.0
+    task = TaskContext(folder, ranks=ranks, stop_asked=lambda: time.monotonic() > asked)
+    with pytest.raises(KeyboardInterrupt):
+        write_sharded(task, 4, 2, lambda start, stop: {"items": np.arange(start, stop)})
+    os._exit(4)
+
+
 def test_a_rank_that_waits_for_one_that_died_stops_when_it_is_asked(tmp_path):
     """All its own shards are made; without this only SIGKILL would end it."""
-
-    def work(ranks):
-        if ranks.number:
-            os._exit(9)
-        task = TaskContext(tmp_path, ranks=ranks, stop_asked=lambda: time.monotonic() > asked)
-        asked = time.monotonic() + 1.0
-        with pytest.raises(KeyboardInterrupt):
-            write_sharded(task, 4, 2, lambda start, stop: {"items": np.arange(start, stop)})
-        os._exit(4)
-
-    assert run_ranks(2, work) == [4, 9]
+    assert run_ranks(2, wait_for_the_dead, tmp_path) == [4, 9]
     assert len(list((tmp_path / "scratch").glob("*.npz"))) == 2
 
 
