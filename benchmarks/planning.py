@@ -31,7 +31,9 @@ import torch
 
 from pipeline.features.global_descriptors import InputImages
 from pipeline.features.row_reuse import key_rows
-from pipeline.images.batches import BatchLoader, LoadedBatch, plan_evaluation, template_sizes
+from pipeline.images.batch_loader import BatchLoader
+from pipeline.images.batches import plan_evaluation, template_sizes
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.split import Split
 from pipeline.network.batch_plan import BatchPlan
 from pipeline.network.training_set import TrainingSet

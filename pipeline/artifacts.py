@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.cache_key import CacheKey, compare_keys
 from pipeline.errors import PipelineError
 from pipeline.memory import forget_peak, read_peak
 from pipeline.shortages import explaining_shortages
@@ -32,28 +33,7 @@ KEY = "key.json"
 OLD = ".old"
 FORMAT = 1
 MAX_FSYNCS = 256  # artifacts of more files, such as the demo world, are synced with the whole system: fsync is slow
-DECIDED_BY_HARDWARE = (
-    "device",
-    "precision",
-)  # settings whose "auto" earlier versions recorded as that word, or not at all
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "faiss-gpu", "faiss-cpu", "opencv-python-headless")
-
-
-@dataclass(frozen=True)
-class CacheKey:
-    """What an artifact is made from. The same key gives the same bytes.
-
-    settings: plain JSON values; inputs: name -> sha256 of the content; code: file -> digest (see code_digest.py).
-    """
-
-    stage: str
-    version: int
-    settings: dict[str, Any]
-    inputs: dict[str, str]
-    code: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self), sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -278,47 +258,6 @@ def _refuse_foreign_folder(folder: Path) -> None:
             folder,
             "move them away, or choose another folder",
         )
-
-
-def compare_keys(then: dict[str, Any], now: dict[str, Any], trust_code: bool = False) -> list[str]:
-    """What differs between two cache keys, in words.
-
-    A key of a version that did not record its code is compared by what it has: only `trust_code` accepts it at all.
-    """
-    is_old = "code" not in then
-    reasons = []
-    if then["stage"] != now["stage"]:
-        reasons.append(f"it is of stage {then['stage']}")
-    if then["version"] != now["version"]:
-        reasons.append(f"the stage's code changed (version {then['version']} -> {now['version']})")
-    if not trust_code:
-        reasons += ["made before its code was recorded (--trust-code accepts it)"] if is_old else []
-        changed = _differing(then["code"], now["code"]) if not is_old else []
-        reasons += [f"code of {name} changed" for name in changed]
-    old, new = flatten_settings(then["settings"]), flatten_settings(now["settings"])
-    for name in _differing(old, new):
-        if not (is_old and name.rpartition(".")[2] in DECIDED_BY_HARDWARE and old.get(name, "auto") == "auto"):
-            reasons.append(f"setting {name} changed ({_show(old, name)} -> {_show(new, name)})")
-    changed = _differing(then["inputs"], now["inputs"])
-    return reasons + [f"input {name} changed" for name in changed if name in then["inputs"] or not is_old]
-
-
-def _differing(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
-
-
-def flatten_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as section.key -> value."""
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= flatten_settings(value, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def _show(flat: dict[str, Any], key: str) -> str:
-    return json.dumps(flat[key]) if key in flat else "unset"
 
 
 def _beside(folder: Path, suffix: str) -> Path:

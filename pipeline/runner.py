@@ -13,7 +13,6 @@ from typing import Any
 
 from pipeline import layout
 from pipeline.artifacts import (
-    CacheKey,
     Manifest,
     Trust,
     adopt,
@@ -24,6 +23,7 @@ from pipeline.artifacts import (
     read_manifest,
     recover,
 )
+from pipeline.cache_key import CacheKey
 from pipeline.code_digest import digest_code
 from pipeline.competition.external_files import ExternalFiles
 from pipeline.config import Config, load_config

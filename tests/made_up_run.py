@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline import layout
-from pipeline.artifacts import CacheKey, build, read_manifest
+from pipeline.artifacts import build, read_manifest
+from pipeline.cache_key import CacheKey
 from pipeline.settings import PhaseSettings
 
 # As an earlier version measured it: without recall.

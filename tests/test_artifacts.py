@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import CacheKey, Trust, atomic_file, build, explain_staleness, read_manifest, recover
+from pipeline.artifacts import Trust, atomic_file, build, explain_staleness, read_manifest, recover
+from pipeline.cache_key import CacheKey
 from pipeline.errors import PipelineError
 from pipeline.lock import hold_lock
 

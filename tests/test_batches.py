@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.images.augment import Augmenter
+from pipeline.images.batch_loader import BatchLoader, load_batches
 from pipeline.images.batches import (
     TEMPLATES,
-    BatchLoader,
     PlannedBatch,
     assign_buckets,
-    load_batches,
     plan_evaluation,
     plan_training_epoch,
     template_sizes,

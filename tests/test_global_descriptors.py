@@ -20,7 +20,8 @@ from pipeline.features.global_descriptors import (
     write_descriptors,
 )
 from pipeline.features.multi_scale import embed_batch, nearest_strides, scaled_size
-from pipeline.images.batches import load_batches, plan_evaluation
+from pipeline.images.batch_loader import load_batches
+from pipeline.images.batches import plan_evaluation
 from pipeline.images.split import Split
 from pipeline.network.landmark_network import build_embedding
 from pipeline.settings import ExtractSettings, ModelSettings

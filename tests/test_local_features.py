@@ -24,7 +24,8 @@ from pipeline.features.local_features import (
 )
 from pipeline.features.local_store import LocalFeatures, LocalStore
 from pipeline.features.pyramid_cells import ImageRegion, ImageRegions, Kept, fit_size, locate_cells, select_cells
-from pipeline.images.batches import PlannedBatch, load_batches
+from pipeline.images.batch_loader import load_batches
+from pipeline.images.batches import PlannedBatch
 from pipeline.images.decode import read_header
 from pipeline.images.split import Split
 from pipeline.matching.geometry import fit_affine

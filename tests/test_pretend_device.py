@@ -17,7 +17,8 @@ from pipeline.features.global_descriptors import Describer, InputImages, extract
 from pipeline.features.local_batches import LocalExtractor, LocalNetwork
 from pipeline.features.local_features import calibrate_attention, extract_local
 from pipeline.features.pyramid_cells import ImageRegions
-from pipeline.images.batches import load_batches, plan_evaluation
+from pipeline.images.batch_loader import load_batches
+from pipeline.images.batches import plan_evaluation
 from pipeline.images.device_copies import copy_ahead
 from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.matching import device_knn

@@ -30,7 +30,8 @@ if __name__ == "__main__":
 LOADER = """
 import multiprocessing, sys, time
 import numpy as np
-from pipeline.images.batches import BatchLoader, PlannedBatch
+from pipeline.images.batch_loader import BatchLoader
+from pipeline.images.batches import PlannedBatch
 loader = BatchLoader(sys.argv[1:], workers=2)
 list(loader.load([PlannedBatch(np.array([0]), (64, 64))]))
 print(*(one.pid for one in multiprocessing.active_children()), flush=True)

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from pipeline.artifacts import CacheKey, adopt, build, explain_staleness, find_damage, read_manifest
+from pipeline.artifacts import adopt, build, explain_staleness, find_damage, read_manifest
+from pipeline.cache_key import CacheKey
 from pipeline.errors import PipelineError
 from pipeline.sweep import list_variants, split_values
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from benchmarks.knobs import RECOGNITION, RETRIEVAL, list_choices, read_values, tune, with_values
 from benchmarks.tune import FinishedRun, Question, Retrieval, answer, choose_halves, report, score_gap, score_map, work
-from pipeline.artifacts import CacheKey, build
+from pipeline.artifacts import build
+from pipeline.cache_key import CacheKey
 from pipeline.competition.evaluation import Part
 from pipeline.competition.metrics import Truth
 from pipeline.config import load_config

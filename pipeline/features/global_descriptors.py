@@ -23,15 +23,8 @@ from pipeline.errors import PipelineError
 from pipeline.features.image_shards import write_image_shards
 from pipeline.features.multi_scale import STRIDE, count_dims, embed_batch
 from pipeline.features.store import Arrays
-from pipeline.images.batches import (
-    BatchLoader,
-    OnBad,
-    PlannedBatch,
-    by_position,
-    group_by_size,
-    plan_evaluation,
-    template_sizes,
-)
+from pipeline.images.batch_loader import BatchLoader, OnBad, by_position
+from pipeline.images.batches import PlannedBatch, group_by_size, plan_evaluation, template_sizes
 from pipeline.images.device_copies import copy_ahead
 from pipeline.images.plan_ahead import PlanAhead
 from pipeline.images.split import Split

@@ -14,7 +14,7 @@ from pipeline.arrays import Integers, Mask
 from pipeline.artifacts import write_json
 from pipeline.features.row_reuse import ROW_KEYS, PublishedRows, key_rows
 from pipeline.features.store import Arrays, shard_path, write_sharded
-from pipeline.images.batches import OnBad
+from pipeline.images.batch_loader import OnBad
 from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split
 from pipeline.task_context import TaskContext

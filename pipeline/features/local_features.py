@@ -30,8 +30,10 @@ from pipeline.features.pyramid_cells import (
     fit_size,
 )
 from pipeline.features.store import Arrays
-from pipeline.images.batches import BatchLoader, LoadedBatch, OnBad, PlannedBatch, by_position, group_by_size
+from pipeline.images.batch_loader import BatchLoader, OnBad, by_position
+from pipeline.images.batches import PlannedBatch, group_by_size
 from pipeline.images.device_copies import copy_ahead
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.plan_ahead import PlanAhead
 from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split

@@ -16,7 +16,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.distributed import Ranks
-from pipeline.images.batches import LoadedBatch, PlannedBatch
+from pipeline.images.batches import PlannedBatch
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.network.collectives import share_batchnorm
 
 Maps = dict[str, Tensor]  # of a backbone, by name

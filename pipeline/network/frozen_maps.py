@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from pipeline.images.batches import LoadedBatch, PlannedBatch
+from pipeline.images.batches import PlannedBatch
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.network.batch_plan import BatchPlan
 from pipeline.network.data_parallel import Maps, Replicas
 

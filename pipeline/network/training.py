@@ -23,8 +23,10 @@ from pipeline.device import mixed_precision
 from pipeline.errors import PipelineError
 from pipeline.hardware import resolve_training_precision
 from pipeline.images.augment import Augmenter
-from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
+from pipeline.images.batch_loader import load_batches
+from pipeline.images.batches import PlannedBatch
 from pipeline.images.device_copies import copy_ahead
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.rejection import Rejections
 from pipeline.network.batch_plan import SMALLEST_BATCH, BatchPlan
 from pipeline.network.checkpoint import save_network

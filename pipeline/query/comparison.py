@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline import layout
 from pipeline.arrays import NONE
-from pipeline.artifacts import Trust, flatten_settings
+from pipeline.artifacts import Trust
+from pipeline.cache_key import flatten_settings
 from pipeline.competition.evaluation import score_queries
 from pipeline.competition.metrics import Truth
 from pipeline.competition.paired_bootstrap import Interval, bootstrap_difference

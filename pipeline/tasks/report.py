@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.artifacts import flatten_settings
+from pipeline.cache_key import flatten_settings
 from pipeline.config import Config
 from pipeline.ranking import evidence
 from pipeline.settings import ModelSettings

@@ -30,8 +30,10 @@ from pipeline.features.local_store import LocalStore
 from pipeline.features.present_rows import PresentRows
 from pipeline.features.whitening import fit_whitening
 from pipeline.images import survey
-from pipeline.images.batches import LoadedBatch, PlannedBatch, load_batches
+from pipeline.images.batch_loader import load_batches
+from pipeline.images.batches import PlannedBatch
 from pipeline.images.inspection import Limits, Tolerance, inspect_photograph
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.rejection import Rejections, read_rejected
 from pipeline.images.split import Split
 from pipeline.images.survey import survey_splits

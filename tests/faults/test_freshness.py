@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from pipeline import hardware, layout
-from pipeline.artifacts import CacheKey, Trust, build, explain_staleness, read_manifest
+from pipeline.artifacts import Trust, build, explain_staleness, read_manifest
+from pipeline.cache_key import CacheKey
 from pipeline.code_digest import Library, digest_code
 from pipeline.competition import listing
 from pipeline.competition.external_files import ExternalFiles
