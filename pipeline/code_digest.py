@@ -20,10 +20,12 @@ the manifest records. Raise the stage's version for a change that this cannot se
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import gc
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +34,7 @@ WITHOUT_BYTES = {"code_digest.py", "console.py", "errors.py", "layout.py", "runn
 BY_METHOD = ("settings.py", "config.py")  # their objects come to a task from the runner, without a name to follow
 BY_NAME = "tasks"  # the only folder of the library that is not taken whole
 WHOLE = "*"
-Place = tuple[Path, str]  # a file, and a name that it defines
+Place = tuple[str, str]  # a file, and a name that it defines
 IMPORTS = (ast.Import, ast.ImportFrom)
 REFERRING = {ast.Name, ast.Attribute, *IMPORTS}
 NOT_RUN = {"ctx", "kind", "returns", "type_comment"}
@@ -53,8 +55,9 @@ def digest_code(work: Callable[..., Any]) -> dict[str, str]:
     Arguments that are bound to it (functools.partial, fields of dataclasses) are followed too. Empty for a function
     without a file. Files are read once in a process: it runs what it has loaded.
     """
-    found = [(Path(function.__code__.co_filename), function.__name__) for function in _bound_functions(work)]
-    return _open_library().digest([(path, name) for path, name in found if path.is_file()])
+    found = [(function.__code__.co_filename, function.__name__) for function in _bound_functions(work)]
+    with _collector_paused():
+        return _open_library().digest((Path(file), name) for file, name in found if Path(file).is_file())
 
 
 class Library:
@@ -62,70 +65,86 @@ class Library:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._sources: dict[Path, _Source] = {}
-        self._targets: dict[Place, set[Place]] = {}
-        self._by_method = [folder / name for name in BY_METHOD if (folder / name).is_file()]
+        self._by_method = [str(folder / name) for name in BY_METHOD if (folder / name).is_file()]
+        # What is asked for thousands of times, by --status, is answered once.
+        self._source, self._refer, self._locate = cache(_Source), cache(self._find_targets), cache(self._find_import)
+        self._is_whole, self._is_aside = cache(self._computes_bytes), cache(self._has_no_bytes)
+        self._digest = cache(self._digest_reached)
 
-    def digest(self, roots: list[Place]) -> dict[str, str]:
+    def digest(self, roots: Iterable[tuple[Path, str]]) -> dict[str, str]:
         """The digests of the code that the definitions (file, name) reach, by file."""
+        return dict(self._digest(frozenset(self._place(str(path.resolve()), name) for path, name in roots)))
+
+    def _digest_reached(self, roots: frozenset[Place]) -> dict[str, str]:
         reached: set[Place] = set()
-        left = {self._place(path.resolve(), name) for path, name in roots}
+        left = set(roots)
         while left:
             reached |= left
             left = set().union(*(self._refer(place) for place in left)) - reached
-        parts: dict[Path, list[str]] = {}
-        for path, name in sorted(reached):
-            if not self._is_aside(path):
-                parts.setdefault(path, []).append(f"{name} {self._source(path).define(name).digest}")
-        return {self._show(path): _hash(lines) for path, lines in parts.items()}
+        parts: dict[str, list[str]] = {}
+        for file, name in sorted(reached):
+            if not self._is_aside(file):
+                parts.setdefault(file, []).append(f"{name} {self._source(file).define(name).digest}")
+        return {self._show(Path(file)): _hash(lines) for file, lines in parts.items()}
 
-    def _refer(self, place: Place) -> set[Place]:
+    def _find_targets(self, place: Place) -> set[Place]:
         """What a definition refers to, in its own file and in others."""
-        if place not in self._targets:
-            path, source = place[0], self._source(place[0])
-            definition = source.define(place[1])
-            found = {self._place(path, other) for other in definition.names & source.statements.keys()}
-            found |= {self._place(*target) for one in definition.imports if (target := self._locate(*one)) is not None}
-            methods = {f".{attribute}" for attribute in definition.attributes}
-            for settings in self._by_method:
-                found |= {(settings, method) for method in methods & self._source(settings).statements.keys()}
-            self._targets[place] = set() if self._is_aside(path) else found
-        return self._targets[place]
+        file, name = place
+        if self._is_aside(file):
+            return set()
+        source = self._source(file)
+        definition = source.define(name)
+        found = {self._place(file, other) for other in definition.names & source.statements.keys()}
+        found |= {self._place(*target) for one in definition.imports if (target := self._locate(*one)) is not None}
+        methods = {f".{attribute}" for attribute in definition.attributes}
+        for settings in self._by_method:
+            found |= {(settings, method) for method in methods & self._source(settings).statements.keys()}
+        return found
 
-    def _source(self, path: Path) -> _Source:
-        if path not in self._sources:
-            self._sources[path] = _Source(path)
-        return self._sources[path]
-
-    def _place(self, path: Path, name: str) -> Place:
+    def _place(self, file: str, name: str) -> Place:
         """The definition that counts when `name` of a file is reached: the name's, or the whole file."""
+        return file, WHOLE if self._is_whole(file) or name not in self._source(file).statements else name
+
+    def _computes_bytes(self, file: str) -> bool:
+        path = Path(file)
         inside = self.folder in path.parents and path.parent != self.folder
-        whole = inside and path.relative_to(self.folder).parts[0] != BY_NAME
-        return path, WHOLE if whole or name not in self._source(path).statements else name
+        return inside and path.relative_to(self.folder).parts[0] != BY_NAME
 
-    def _is_aside(self, path: Path) -> bool:
-        return path.parent == self.folder and path.name in WITHOUT_BYTES
+    def _has_no_bytes(self, file: str) -> bool:
+        return Path(file).parent == self.folder and Path(file).name in WITHOUT_BYTES
 
-    def _locate(self, module: str, name: str) -> Place | None:
+    def _find_import(self, module: str, name: str) -> Place | None:
         """(file, name in it) of an import; None for those from other packages."""
         package, *parts = module.split(".")
         if package != "pipeline":
             return None
         folder = self.folder.joinpath(*parts)
         if parts and (file := folder.with_suffix(".py")).is_file():
-            return file, name
+            return str(file), name
         if (file := folder / f"{name}.py").is_file():
-            return file, WHOLE
-        return (file, name) if (file := folder / "__init__.py").is_file() else None
+            return str(file), WHOLE
+        return (str(file), name) if (file := folder / "__init__.py").is_file() else None
 
     def _show(self, path: Path) -> str:
         inside = self.folder in path.parents
         return path.relative_to(self.folder).as_posix() if inside else f"{path.parent.name}/{path.name}"
 
 
-@lru_cache(maxsize=1)
+@cache
 def _open_library() -> Library:
     return Library(LIBRARY)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Syntax trees are many objects without cycles: looking for garbage among them takes as long as parsing."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 class _Source:
@@ -134,16 +153,18 @@ class _Source:
     The statements that bind no name are under "", and run whenever the file is imported.
     """
 
-    def __init__(self, path: Path):
-        self.statements: dict[str, list[ast.AST]] = {"": []}
+    def __init__(self, file: str):
+        self.statements: dict[str, list[_Walk]] = {"": []}
         self._definitions: dict[str, Definition] = {}
-        for statement in _executed(ast.parse(path.read_bytes(), path)):
+        by_method = Path(file).name in BY_METHOD
+        for statement in _executed(ast.parse(Path(file).read_bytes(), file)):
+            walk = _Walk(statement)
             for name in _bound_names(statement) or ("",):
-                self.statements.setdefault(name, []).append(statement)
-            if isinstance(statement, ast.ClassDef):
+                self.statements.setdefault(name, []).append(walk)
+            if by_method and isinstance(statement, ast.ClassDef):
                 for method in statement.body:
                     if isinstance(method, ast.FunctionDef):
-                        self.statements.setdefault(f".{method.name}", []).append(method)
+                        self.statements.setdefault(f".{method.name}", []).append(_Walk(method))
 
     def define(self, name: str) -> Definition:
         """The definition of a name, or of the whole file."""
@@ -152,15 +173,10 @@ class _Source:
         return self._definitions[name]
 
     def _define(self, name: str) -> Definition:
-        if name == WHOLE:
-            own = [each for each in self.statements if not each.startswith(".")]
-            nodes = list(dict.fromkeys(node for each in own for node in self.statements[each]))
-        else:
-            nodes = self.statements[name]
-        walks = [_Walk(node) for node in nodes]
-        imports = [walk for node, walk in zip(nodes, walks, strict=True) if isinstance(node, IMPORTS)]
-        others = [walk for node, walk in zip(nodes, walks, strict=True) if not isinstance(node, IMPORTS)]
-        words = [*sorted(" ".join(walk.words) for walk in imports), *(word for walk in others for word in walk.words)]
+        own = [each for each in self.statements if not each.startswith(".")] if name == WHOLE else [name]
+        walks = list(dict.fromkeys(walk for each in own for walk in self.statements[each]))
+        imports = sorted(" ".join(walk.words) for walk in walks if walk.is_import)
+        words = [*imports, *(word for walk in walks if not walk.is_import for word in walk.words)]
         names = {""} if name else set()  # what runs at import runs before any definition
         return Definition(
             _hash(words),
@@ -177,6 +193,7 @@ class _Walk:
     """
 
     def __init__(self, node: ast.AST):
+        self.is_import = isinstance(node, IMPORTS)
         self.words: list[str] = []
         self.names: set[str] = set()
         self.attributes: set[str] = set()

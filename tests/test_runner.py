@@ -205,10 +205,25 @@ def test_a_signal_lets_the_task_save_its_work_and_exits_with_130(tmp_path, numbe
     assert (tmp_path / "out" / "a" / "01_first.partial" / "scratch" / "saved").exists()
 
 
-def test_the_scripts_of_all_stages_load_without_the_heavy_libraries():
-    code = "import sys; from pipeline.runner import load_stages; load_stages(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert done.stdout == "False\n"
+HELP = """
+import contextlib, runpy, sys
+for path in sys.argv[1:]:
+    sys.argv = [path, "--help"]
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(path, run_name="__main__")
+heavy = {*"torch torchvision faiss cv2 pandas scipy pyarrow PIL albumentations timm jinja2".split()} & {*sys.modules}
+assert not heavy, f"help has loaded {heavy}"
+"""
+
+
+def test_the_help_of_every_command_comes_without_the_heavy_libraries():
+    commands = [path for path in Path("pipeline").rglob("*.py") if '"__main__"' in path.read_text()]
+    scripts = [str(path) for path in (*sorted(Path("stages").glob("*.py")), *sorted(commands))]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-c", HELP, *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(scripts) > 18
 
 
 def test_stages_are_named_as_their_files_and_numbered_in_order():

@@ -275,6 +275,7 @@ def test_changed_code_reruns_what_ran_it_unless_it_is_trusted_and_a_comment_reru
     geometry.write_text(text + "\n# A remark.\n")
     lines = status(tmp_path, *overrides)
     assert len(lines) > 20 and {"fresh"} == {re.split(" {2,}", line)[-1] for line in lines}
+    assert run_fresh(tmp_path, *overrides).stderr.count(" is fresh\n") == len(lines)
     geometry.write_text(text + "\nANOTHER = 1\n")
     stale = {line.split()[0]: line for line in status(tmp_path, *overrides) if not line.endswith("fresh")}
     for pairs in (layout.CLEAN_PAIRS, layout.verified_pairs("index"), layout.verified_pairs("train")):
@@ -284,25 +285,30 @@ def test_changed_code_reruns_what_ran_it_unless_it_is_trusted_and_a_comment_reru
     assert {re.split(" {2,}", line)[-1] for line in status(tmp_path, "--trust-code", *overrides)} == {"fresh"}
 
 
-STATUS = """
+MAKE_NOTHING = """
 import runpy, sys
 sys.argv[0] = "stages/run_all.py"
 try:
     runpy.run_path("stages/run_all.py", run_name="__main__")
 except SystemExit as end:
     assert not end.code, end.code
-assert "torch" not in sys.modules, "--status has loaded torch"
+heavy = {*"torch torchvision faiss cv2 pandas scipy pyarrow PIL albumentations timm jinja2".split()} & {*sys.modules}
+assert not heavy, f"what makes nothing has loaded {heavy}"
 """
 
 
 def status(project, *arguments):
     """The lines of --status, by the code in the folder `project`."""
-    command = [sys.executable, "-c", STATUS, "--status", "--config", str(ROOT / "configs" / "smoke.toml")]
+    return run_fresh(project, "--status", *arguments).stdout.splitlines()[1:]  # without the titles
+
+
+def run_fresh(project, *arguments):
+    """A run in which everything is fresh, or a status, by the code in the folder `project`."""
+    command = [sys.executable, "-c", MAKE_NOTHING, "--config", str(ROOT / "configs" / "smoke.toml")]
     environment = {**os.environ, "PYTHONPATH": str(project)}
-    done = subprocess.run(
+    return subprocess.run(
         [*command, *TINY, *arguments], cwd=project, env=environment, capture_output=True, text=True, check=True
     )
-    return done.stdout.splitlines()[1:]  # without the titles
 
 
 def test_trusted_code_leaves_a_finished_artifact_and_resumes_one_that_was_begun(tmp_path):
