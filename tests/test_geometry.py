@@ -7,13 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.matching.geometry import (
-    MAX_ANISOTROPY,
-    MAX_SCALE,
-    fit_affine,
-    fit_affine_batch,
-)
-from pipeline.matching.mutual import DescriptorBatch, match_mutual, match_mutual_batch
+from pipeline.matching.coarse_products import coarse_vectors
+from pipeline.matching.device_geometry import fit_affine_batch
+from pipeline.matching.geometry import MAX_ANISOTROPY, MAX_SCALE, fit_affine, fit_affines
+from pipeline.matching.mutual import DescriptorBatch, match_mutual, match_mutual_batch, match_mutual_images
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 SIZE_PX = (1024, 768)
@@ -100,6 +97,23 @@ def test_many_keypoints_of_full_width_match_alike_in_both_implementations(device
     expected = naive_mutual(queries, base, 0.2)
     np.testing.assert_array_equal(match_mutual(queries, base, 0.2), expected)
     np.testing.assert_array_equal(match_padded([queries], [base], 0.2, None, device)[0], expected)
+
+
+@pytest.mark.parametrize("bytes_too", [True, False])
+@pytest.mark.parametrize("max_ratio", [None, 0.9])
+def test_images_that_are_matched_together_have_the_matches_of_each_alone(max_ratio, bytes_too, monkeypatch):
+    if not bytes_too:
+        monkeypatch.setattr("pipeline.matching.coarse_products.multiplies_bytes", lambda: False)
+    rng = np.random.default_rng(19)
+    for _ in range(20):
+        pool = unit_vectors(rng, 15, int(rng.integers(2, 40)))
+        queries, *bases = (keypoints(rng, int(rng.integers(0, 50)), pool) for _ in range(rng.integers(2, 8)))
+        least = float(rng.choice([-1.0, 0.4, 0.9]))
+        found = match_mutual_images(coarse_vectors(queries), bases, least, max_ratio)
+        for at, base in enumerate(bases):
+            expected = naive_mutual(queries, base, least, max_ratio)
+            np.testing.assert_array_equal(found.rows[found.images == at], expected)
+        assert (np.diff(found.images) >= 0).all() and found.rows.dtype == np.int32
 
 
 def test_equal_descriptors_match_the_smaller_row_on_both_sides():
@@ -375,11 +389,34 @@ def test_a_pair_of_a_batch_does_not_depend_on_the_others():
         np.testing.assert_array_equal(fit_single(x, y, limit)[1], inliers)
 
 
+def test_pairs_that_are_fitted_together_have_the_bits_of_each_alone():
+    rng = np.random.default_rng(20)
+    worlds = [planted(rng, int(rng.integers(0, 120)), share, noise_px=4.0) for share in [0.0, 0.2, 0.6] * 6]
+    for _, target, _, _ in worlds[::4]:
+        target[:] = target @ np.float32([[-1, 0], [0, 1]])  # mirrored: refused, and tried a second time
+    limits, counts = rng.uniform(5, 20, len(worlds)), np.array([len(world[0]) for world in worlds])
+    source, target = (np.concatenate([world[side] for world in worlds]) for side in (0, 1))
+    source[3] = np.nan
+    together = fit_affines(source, target, counts, limits)
+    ends = np.cumsum([0, *counts])
+    for at, limit in enumerate(limits):
+        own = slice(ends[at], ends[at + 1])
+        single = fit_affine(source[own], target[own], limit)
+        np.testing.assert_array_equal(single.matrix, together.matrices[at])
+        np.testing.assert_array_equal(single.inliers, together.inliers[own])
+    assert together.matrices.any(axis=(1, 2)).sum() >= 10
+
+
+def test_no_pairs_at_all_have_no_maps():
+    none = fit_affines(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0))
+    assert none.matrices.shape == (0, 2, 3) and none.inliers.shape == (0,)
+
+
 def test_samples_scored_in_parts_give_the_same_map(monkeypatch):
     rng = np.random.default_rng(18)
     source, target, _, _ = planted(rng, 100, 0.3, noise_px=4.0)
     whole = fit_single(source, target, 20.0)
-    monkeypatch.setattr("pipeline.matching.geometry.SCORED_VALUES", 700)
+    monkeypatch.setattr("pipeline.matching.device_geometry.SCORED_VALUES", 700)
     parts = fit_single(source, target, 20.0)
     np.testing.assert_array_equal(whole[0], parts[0])
 

@@ -10,7 +10,7 @@ import torch
 from pipeline.features.local_store import LocalFeatures, LocalStore, pack
 from pipeline.features.store import write_ragged_in_shards
 from pipeline.matching import pair_batches, verification
-from pipeline.matching.geometry import fit_affine_batch
+from pipeline.matching.device_geometry import fit_affine_batch
 from pipeline.matching.pair_batches import MAX_PAIRS, MAX_VALUES, count_batch_pairs
 from pipeline.matching.resident_features import ResidentFeatures
 from pipeline.matching.verification import MatchOptions, verify_pairs

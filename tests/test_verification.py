@@ -84,8 +84,9 @@ def test_many_pairs_have_the_counts_of_each_single_pair(world):
 
 def test_results_do_not_depend_on_the_number_of_threads_or_on_the_blocks(world, monkeypatch):
     expected = one_by_one(*world)
-    for threads, block in [(1, 1000), (3, 1), (4, 5)]:
+    for threads, block, products in [(1, 1000, 1), (3, 1, 1 << 20), (4, 5, 1 << 15)]:
         monkeypatch.setattr(verification, "BLOCK_PAIRS", block)
+        monkeypatch.setattr(verification, "PRODUCTS", products)
         assert_same(verify_pairs(*world, OPTIONS, threads=threads), expected)
 
 
@@ -213,7 +214,7 @@ def test_pairs_that_do_not_fit_into_the_memory_of_a_device_are_halved(world, mon
 
 def test_a_cpu_means_threads_and_any_other_device_batches(world, monkeypatch):
     used = []
-    monkeypatch.setattr(verification, "_verify_one_by_one", lambda *_: used.append("threads"))
+    monkeypatch.setattr(verification, "_verify_block", lambda *_: used.append("threads"))
     monkeypatch.setattr(verification, "verify_in_batches", lambda work: used.append("batches") or ([0], [0]))
     for device in (CPU, torch.device("meta")):
         verify_pairs(*world[:2], world[2][:1], world[3][:1], OPTIONS, device)

@@ -1,14 +1,12 @@
 """Geometric verification: fit an affine map to the matches of two images with RANSAC and find its inliers.
 
-There are two implementations with one meaning: numpy and OpenCV for one pair of images, which is faster on a CPU, and
-torch for a batch of pairs, for a GPU. They draw different samples: they agree wherever a surface is clearly seen, and
-may differ by a few inliers where none is.
+OpenCV draws the samples, for one pair after another. The rest is computed for many pairs at once, in float64, every sum
+in the order of a pair's own matches, so that no bit depends on the other pairs. `device_geometry` does it on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from itertools import combinations_with_replacement, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.arrays import Doubles, Mask
+from pipeline.arrays import Doubles, Integers, Mask
 
 MIN_INLIERS = 3  # an affine map has six unknowns: three points
 # The scale between two views: local features are extracted at scales 0.25 to 2, so one surface is found at most 8 times
@@ -31,8 +29,6 @@ MIN_AXIS_RATIO = 1e-3  # locations whose minor principal axis is less than this 
 CONFIDENCE = 0.99  # OpenCV stops when it is this sure to have drawn three inliers at least once
 REFITS = 2  # a map of three noisy points misses a few per cent of its matches; refitted to the others, it finds them
 ATTEMPTS = 2  # a map that is implausible is discarded with its matches, and the rest gets a second chance
-SCORED_VALUES = 1 << 25  # residuals that a batch holds at a time: 128 MiB in float32
-SEED = 0  # of the samples of a batch
 
 
 class Affine(NamedTuple):
@@ -45,11 +41,11 @@ class Affine(NamedTuple):
     inliers: Mask
 
 
-class AffineBatch(NamedTuple):
-    """The same of B pairs: matrices (B, 2, 3) float64, inliers (B, m) bool."""
+class Affines(NamedTuple):
+    """The same of P pairs: matrices (P, 2, 3) float64; inliers (m,) bool, those of one pair after another's."""
 
-    matrices: Tensor
-    inliers: Tensor
+    matrices: Doubles
+    inliers: Mask
 
 
 def fit_affine(
@@ -64,160 +60,155 @@ def fit_affine(
     image (repeated locations give no support); or if the map is implausible: mirrored, scaled beyond MAX_SCALE or
     stretched beyond MAX_ANISOTROPY. Points that are not finite are never inliers. Never raises.
     """
-    usable = np.isfinite(np.hstack([source, target])).all(axis=1)
-    x, y = source[usable].astype(np.float64), target[usable].astype(np.float64)
-    result = Affine(np.zeros((2, 3)), np.zeros(len(source), np.bool_))
-    left = np.ones(len(x), np.bool_)
-    for _ in range(ATTEMPTS):
-        matrix = _estimate(x[left], y[left], inlier_threshold, max_iterations)
-        if matrix is None:
-            break
-        matrix, inliers = _refit(matrix, x, y, inlier_threshold)
-        if _has_support(x, y, inliers) and _is_plausible(matrix):
-            result.inliers[usable] = inliers
-            return result._replace(matrix=matrix)
-        left &= ~inliers
-    return result
+    fitted = fit_affines(source, target, np.array([len(source)]), np.array([inlier_threshold]), max_iterations)
+    return Affine(fitted.matrices[0], fitted.inliers)
 
 
-def _estimate(x: Doubles, y: Doubles, inlier_threshold: float, max_iterations: int) -> Doubles | None:
-    """OpenCV's map through three of the matches; its generator always starts from the same seed."""
-    if len(x) < MIN_INLIERS:
-        return None
+def fit_affines(
+    source: NDArray[np.floating],
+    target: NDArray[np.floating],
+    counts: Integers,
+    inlier_thresholds: NDArray[np.floating],
+    max_iterations: int = 1000,
+) -> Affines:
+    """`fit_affine` of P pairs at once.
+
+    source, target (m, 2): the matches of one pair after those of another; counts (P,): how many each has;
+    inlier_thresholds (P,).
+    """
+    fitted = Affines(np.zeros((len(counts), 2, 3)), np.zeros(len(source), np.bool_))
+    usable = np.flatnonzero(np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1))
+    places = np.concatenate([source[usable].T, target[usable].T]).astype(np.float64)
+    owners = np.repeat(np.arange(len(counts)), counts)[usable]
+    left, thresholds = np.ones(len(usable), np.bool_), np.asarray(inlier_thresholds, np.float64)
+    pending = _Pending(np.arange(len(counts)), thresholds, usable, owners, places, left)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # maps of collinear points: discarded
+        for _ in range(ATTEMPTS):
+            matrices, estimated = _estimate_each(pending, max_iterations)
+            pending = pending.select(estimated)
+            matrices, inliers, found = _refit(pending, matrices[estimated])
+            fitted.matrices[pending.pairs[found]] = matrices[found]
+            fitted.inliers[pending.matches[inliers & found[pending.owners]]] = True
+            pending = pending._replace(left=pending.left & ~inliers).select(~found)
+    return fitted
+
+
+class _Pending(NamedTuple):
+    """The P pairs that have no map yet, and their matches."""
+
+    pairs: Integers  # (P,) their numbers among all pairs
+    thresholds: Doubles  # (P,)
+    matches: Integers  # (m,) the numbers of their matches among all
+    owners: Integers  # (m,) of which of the P pairs, ascending
+    places: Doubles  # (4, m) x and y in the source, x and y in the target
+    left: Mask  # (m,) not yet discarded together with an implausible map
+
+    def select(self, kept: Mask) -> _Pending:
+        """Those of the pairs (P,) that are kept."""
+        at, renumbered = np.flatnonzero(kept[self.owners]), np.cumsum(kept) - 1
+        return _Pending(
+            self.pairs[kept],
+            self.thresholds[kept],
+            self.matches[at],
+            renumbered[self.owners[at]],
+            self.places.take(at, axis=1),
+            self.left[at],
+        )
+
+
+def _estimate_each(pending: _Pending, max_iterations: int) -> tuple[Doubles, Mask]:
+    """OpenCV's map through three of the matches that are left, (P, 2, 3), and whether there is one, (P,).
+
+    Its generator always starts from the same seed.
+    """
     import cv2  # here: the batches of a GPU do without
 
-    matrix, _ = cv2.estimateAffine2D(
-        x, y, method=cv2.RANSAC, ransacReprojThreshold=inlier_threshold, maxIters=max_iterations, confidence=CONFIDENCE,
-        refineIters=0,
-    )  # fmt: skip
-    return matrix.astype(np.float64) if matrix is not None and np.isfinite(matrix).all() else None
+    matrices, found = np.zeros((len(pending.pairs), 2, 3)), np.zeros(len(pending.pairs), np.bool_)
+    left = np.flatnonzero(pending.left)
+    places = pending.places.take(left, axis=1).astype(np.float32)  # OpenCV would convert them
+    source, target = (np.ascontiguousarray(side.T) for side in (places[:2], places[2:]))
+    bounds = np.searchsorted(pending.owners[left], np.arange(len(matrices) + 1)).tolist()
+    for pair, (start, stop) in enumerate(pairwise(bounds)):
+        if stop - start < MIN_INLIERS:
+            continue
+        matrix, _ = cv2.estimateAffine2D(
+            source[start:stop], target[start:stop], method=cv2.RANSAC, maxIters=max_iterations,
+            ransacReprojThreshold=float(pending.thresholds[pair]), confidence=CONFIDENCE, refineIters=0,
+        )  # fmt: skip
+        if matrix is not None and np.isfinite(matrix).all():
+            matrices[pair], found[pair] = matrix, True
+    return matrices, found
 
 
-def _refit(matrix: Doubles, x: Doubles, y: Doubles, inlier_threshold: float) -> tuple[Doubles, Mask]:
-    """Least squares over the inliers, repeated as long as none are lost: the refitted map and its inliers."""
-    inliers = _within(matrix, x, y, inlier_threshold)
-    for _ in range(REFITS if _has_support(x, y, inliers) else 0):
-        with np.errstate(divide="ignore", invalid="ignore"):  # collinear inliers: not finite, none kept
-            refitted = _least_squares(x, y, inliers)
-            kept = _within(refitted, x, y, inlier_threshold)
-        if kept.sum() < inliers.sum():
-            break
-        converged = np.array_equal(kept, inliers)
-        matrix, inliers = refitted, kept
-        if converged:
-            break
-    return matrix, inliers
+def _refit(pending: _Pending, matrices: Doubles) -> tuple[Doubles, Mask, Mask]:
+    """Least squares over the inliers, repeated as long as none are lost.
 
-
-def fit_affine_batch(
-    source: Tensor,
-    target: Tensor,
-    valid: Tensor,
-    inlier_threshold: Tensor,
-    max_iterations: int = 1000,
-    compiled: bool = False,
-) -> AffineBatch:
-    """`fit_affine` of B pairs at once, which runs all the iterations instead of stopping early.
-
-    source, target (B, m, 2); valid (B, m) bool: which are matches; inlier_threshold (B,); all on one device.
-    The samples depend only on a pair's number of matches: neither on the device nor on the other pairs. Implausible
-    maps are skipped as they are drawn. Ties go to the first sample.
-    compiled: score by torch.compile, which takes a minute first. Never waits for the device.
-    Time O(B m max_iterations), memory O(B m + B max_iterations).
+    matrices (P, 2, 3) -> the refitted ones, the inliers (m,), and which of the maps are good: supported and plausible.
     """
-    x, y = source.double(), target.double()
-    usable = valid & x.isfinite().all(2) & y.isfinite().all(2)
-    x, y = x.where(usable[:, :, None], 0.0), y.where(usable[:, :, None], 0.0)
-    limits = inlier_threshold.double().to(x.device)[:, None]
-    if not usable.numel():
-        return AffineBatch(x.new_zeros(len(x), 2, 3), usable)
-    matrices = _best_map(x, y, usable, limits, _draw_samples(usable, max_iterations), compiled)
-    inliers = usable & _within(matrices, x, y, limits)
+    inliers = _within(pending, matrices)
+    moments = _moments(pending, inliers)
+    going_on = moments.support()
     for _ in range(REFITS):
-        refitted = _least_squares(x, y, inliers)
-        kept = usable & _within(refitted, x, y, limits)
-        better = _has_support(x, y, inliers) & (kept.sum(1) >= inliers.sum(1))
-        matrices = refitted.where(better[:, None, None], matrices)
-        inliers = kept.where(better[:, None], inliers)
-    found = _has_support(x, y, inliers) & _is_plausible(matrices)
-    return AffineBatch(matrices.where(found[:, None, None], 0.0), inliers & found[:, None])
+        refitted = solve_map(*moments.equations())
+        kept = _within(pending, refitted)
+        better = going_on & (_count(pending, kept) >= moments.counts)
+        going_on = better & (_count(pending, kept != inliers) > 0)
+        matrices = np.where(better[:, None, None], refitted, matrices)
+        inliers = np.where(better[pending.owners], kept, inliers)
+        moments = _moments(pending, inliers)
+    return matrices, inliers, moments.support() & is_plausible(matrices)
 
 
-def _draw_samples(usable: Tensor, max_iterations: int) -> Tensor:
-    """Three different usable matches per sample, (B, T, 3) int64; undefined if fewer than three."""
-    counts = usable.sum(1)[:, None]
-    uniform = torch.rand(max_iterations, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED))
-    first, second, third = (
-        (u * (counts - taken)).long().clamp(min=0) for taken, u in enumerate(uniform.to(usable.device).T)
-    )
-    second = second + (second >= first)
-    third = third + (third >= torch.minimum(first, second))
-    third = third + (third >= torch.maximum(first, second))
-    order = usable.int().argsort(stable=True, dim=1, descending=True)  # the usable first, in their order
-    drawn = torch.stack([first, second, third], 2).clamp(max=usable.shape[1] - 1)
-    return order.gather(1, drawn.flatten(1)).view(drawn.shape)
+def _within(pending: _Pending, matrices: Doubles) -> Mask:
+    """Which matches the map of their pair takes to within the pair's threshold, (m,)."""
+    x, y, there_x, there_y = pending.places
+    a, b, shift_x, c, d, shift_y = matrices.reshape(-1, 6).T.take(pending.owners, axis=1)
+    squares = (a * x + b * y + shift_x - there_x) ** 2 + (c * x + d * y + shift_y - there_y) ** 2
+    return squares <= (pending.thresholds**2)[pending.owners]
 
 
-def _best_map(x: Tensor, y: Tensor, usable: Tensor, limits: Tensor, samples: Tensor, compiled: bool) -> Tensor:
-    """The map of the sample with the most inliers, (B, 2, 3) float64; scored in float32, about the first point."""
-    maps = _through_three(_pick(x, samples), _pick(y, samples))
-    plausible = _is_plausible(maps)
-    origin = x[:, :1]  # float32 resolves differences within an image, but not coordinates of any size
-    shifts = (maps[..., 2] + (maps[..., :2] @ origin[..., None])[..., 0]).float()
-    linear, near, far = maps[..., :2].float(), (x - origin).float(), y.float()
-    squares = (limits.float() ** 2)[..., None]
-    count = _compile_scoring() if compiled else _count_inliers
-    step = max(1, SCORED_VALUES // max(1, usable.numel()))
-    scores = [
-        count(linear[:, start : start + step], shifts[:, start : start + step], near, far, squares, usable)
-        for start in range(0, samples.shape[1], step)
-    ]
-    order = torch.arange(samples.shape[1], device=x.device)
-    score = torch.cat(scores, 1).where(plausible, 0) * len(order) - order  # all different: argmax meets no tie
-    best = score.argmax(1)
-    return maps[torch.arange(len(x), device=x.device), best].nan_to_num(0.0, 0.0, 0.0)
+def _count(pending: _Pending, chosen: Mask) -> Integers:
+    """How many of each pair's matches are chosen, (P,)."""
+    return np.bincount(pending.owners[chosen], minlength=len(pending.pairs))
 
 
-def _count_inliers(
-    linear: Tensor, shifts: Tensor, near: Tensor, far: Tensor, squares: Tensor, usable: Tensor
-) -> Tensor:
-    """The inliers of t maps for each of B pairs, (B, t)."""
-    apart = [
-        linear[:, :, axis, 0, None] * near[:, None, :, 0]
-        + linear[:, :, axis, 1, None] * near[:, None, :, 1]
-        + (shifts[:, :, axis, None] - far[:, None, :, axis])
-        for axis in (0, 1)
-    ]
-    return ((apart[0] ** 2 + apart[1] ** 2 <= squares) & usable[:, None]).sum(2)
+class _Moments(NamedTuple):
+    """Of the inliers of P pairs: counts (P,), means (P, 4) and scatters (P, 4, 4) of the rows of `places`."""
+
+    counts: Integers
+    means: Doubles
+    scatters: Doubles
+
+    def support(self) -> Mask:
+        """Whether there are enough inliers, in both images neither collinear nor a spot, (P,)."""
+        spread = is_spread(self.scatters[:, :2, :2]) & is_spread(self.scatters[:, 2:, 2:])
+        return (self.counts >= MIN_INLIERS) & spread
+
+    def equations(self) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+        """The arguments of `solve_map` for the least squares."""
+        return self.scatters[:, :2, :2], self.scatters[:, :2, 2:], self.means[:, :2], self.means[:, 2:]
 
 
-@cache
-def _compile_scoring() -> Callable[..., Tensor]:
-    return torch.compile(_count_inliers, dynamic=True)
+def _moments(pending: _Pending, inliers: Mask) -> _Moments:
+    at, pairs = np.flatnonzero(inliers), len(pending.pairs)
+    owners, places = pending.owners[at], pending.places.take(at, axis=1)
+
+    def add_up(values: Doubles) -> NDArray[Any]:
+        return np.bincount(owners, values, pairs)  # one after another: no sum depends on the other pairs
+
+    counts = np.bincount(owners, minlength=pairs)
+    means = np.stack([add_up(values) for values in places]) / counts.clip(1)
+    apart = places - means.take(owners, axis=1)
+    scatters = np.empty((4, 4, pairs))
+    for one, other in combinations_with_replacement(range(4), 2):
+        scatters[one, other] = scatters[other, one] = add_up(apart[one] * apart[other])
+    return _Moments(counts, means.T, scatters.transpose(2, 0, 1))
 
 
-def _pick(points: Tensor, samples: Tensor) -> Tensor:
-    """(B, T, 3, 2): the points (B, m, 2) of each sample."""
-    return points[torch.arange(len(points), device=points.device)[:, None, None], samples]
+# ---- Maps (..., 2, 3) of arrays and of tensors alike ----------------------------------------------------------------
 
 
-# ---- Maps, of arrays and of tensors alike: (..., 2, 3); points (..., m, 2); support (..., m) -------------------------
-
-
-def _through_three(x: Tensor, y: Tensor) -> Tensor:
-    """The map of three points onto three; not finite if those are collinear."""
-    return _map(x[..., 1:, :] - x[..., :1, :], y[..., 1:, :] - y[..., :1, :], x[..., 0, :], y[..., 0, :])
-
-
-def _least_squares(x: Any, y: Any, support: Any) -> Any:
-    """The map with the least sum of squared residuals over the supporting points."""
-    x_mean, y_mean = _mean(x, support), _mean(y, support)
-    x_off, y_off = x - x_mean[..., None, :], y - y_mean[..., None, :]
-    across = x_off.swapaxes(-1, -2) * support[..., None, :]
-    return _map(across @ x_off, across @ y_off, x_mean, y_mean)
-
-
-def _map(left: Any, right: Any, x: Any, y: Any) -> Any:
+def solve_map(left: Any, right: Any, x: Any, y: Any) -> Any:
     """The map of x onto y whose linear part A solves left A^T = right; left and right (..., 2, 2), x and y (..., 2)."""
     a, b, c, d = (left[..., at, axis, None] for at in (0, 1) for axis in (0, 1))
     determinant = a * d - b * c
@@ -227,31 +218,14 @@ def _map(left: Any, right: Any, x: Any, y: Any) -> Any:
     return stack([first, second, y - first * x[..., :1] - second * x[..., 1:]], -1)
 
 
-def _mean(points: Any, support: Any) -> Any:
-    return (points.swapaxes(-1, -2) * support[..., None, :]).sum(-1) / support.sum(-1).clip(1)[..., None]
-
-
-def _within(matrix: Any, x: Any, y: Any, inlier_threshold: Any) -> Any:
-    """Which points the map takes to within `inlier_threshold` of their matches, (..., m) bool."""
-    residuals = x @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2] - y
-    return residuals[..., 0] ** 2 + residuals[..., 1] ** 2 <= inlier_threshold**2
-
-
-def _has_support(x: Any, y: Any, support: Any) -> Any:
-    """Whether there are enough points, in both images neither collinear nor a spot."""
-    return (support.sum(-1) >= MIN_INLIERS) & _spans_plane(x, support) & _spans_plane(y, support)
-
-
-def _spans_plane(points: Any, support: Any) -> Any:
-    """Whether the minor principal axis of the points is more than MIN_AXIS_RATIO of the major one."""
-    apart = points - _mean(points, support)[..., None, :]
-    scatter = (apart.swapaxes(-1, -2) * support[..., None, :]) @ apart
+def is_spread(scatter: Any) -> Any:
+    """Whether points of this scatter (..., 2, 2) have a minor principal axis above MIN_AXIS_RATIO of the major one."""
     middle = (scatter[..., 0, 0] + scatter[..., 1, 1]) / 2
     root = ((scatter[..., 0, 0] - scatter[..., 1, 1]) ** 2 / 4 + scatter[..., 0, 1] ** 2) ** 0.5
     return middle - root > MIN_AXIS_RATIO**2 * (middle + root)
 
 
-def _is_plausible(matrix: Any) -> Any:
+def is_plausible(matrix: Any) -> Any:
     """Whether a map can be another view of a surface; rejects mirrored, over-scaled or over-anisotropic maps.
 
     False for one that is not finite.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.device_memory import MemoryLimit, count_free_bytes
-from pipeline.matching.geometry import fit_affine_batch
+from pipeline.matching.device_geometry import fit_affine_batch
 from pipeline.matching.mutual import match_mutual_batch
 from pipeline.matching.resident_features import FeatureRows, PackedFeatures, ResidentFeatures
 from pipeline.matching.uploads import upload

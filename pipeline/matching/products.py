@@ -23,7 +23,7 @@ def pair_products(
     products, size = np.empty(len(right_rows)), max(1, CHUNK_VALUES // max(1, left.shape[1]))
     for start in range(0, len(right_rows), size):
         at = slice(start, start + size)
-        pairs = left[left_rows[at]].astype(np.float64)
-        pairs *= right[right_rows[at]]  # exact: 24 bits times 24 bits fit into 53
+        pairs = left.take(left_rows[at], axis=0).astype(np.float64)  # twice as fast as left[rows]
+        pairs *= right.take(right_rows[at], axis=0)  # exact: 24 bits times 24 bits fit into 53
         products[at] = pairs.sum(axis=1)
     return products

@@ -7,18 +7,22 @@ store that gives those of a row; on a CPU a query's features are read once for i
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.arrays import Floats
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching.blocks import CPU, full_float32
-from pipeline.matching.geometry import Affine, fit_affine
-from pipeline.matching.mutual import match_mutual
+from pipeline.matching.coarse_products import CoarseVectors, coarse_vectors
+from pipeline.matching.geometry import Affine, fit_affine, fit_affines
+from pipeline.matching.mutual import Matches, match_mutual_images
 from pipeline.matching.pair_batches import PairWork, verify_in_batches
 from pipeline.matching.resident_features import FeatureRows
 from pipeline.processes import one_thread_each
@@ -26,7 +30,8 @@ from pipeline.processes import one_thread_each
 if TYPE_CHECKING:
     from pipeline.settings import VerifySettings
 
-BLOCK_PAIRS = 8  # pairs that a thread takes at a time: few, so that a short list keeps many cores busy
+BLOCK_PAIRS = 32  # pairs that a thread takes at a time: few, so that a short list keeps many cores busy
+PRODUCTS = 1 << 20  # of descriptors that are computed at a time, and an image more: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def verify_pairs(
     verified = Verified(np.zeros(len(pairs), np.int32), np.zeros(len(pairs), np.int32))
     blocks = [slice(start, min(start + BLOCK_PAIRS, len(pairs))) for start in range(0, len(pairs), BLOCK_PAIRS)]
     with full_float32(), one_thread_each(threads) as pool:
-        list(pool.map(partial(_verify_one_by_one, work, verified), blocks))
+        list(pool.map(partial(_verify_block, work, verified), blocks))
     return verified
 
 
@@ -93,31 +98,62 @@ def verify_pair(
     The counts are those of verify_pairs on a CPU.
     """
     with full_float32():
-        return _verify(query, base, threshold_px, options)
-
-
-def _verify(
-    query: LocalFeatures, base: LocalFeatures, threshold_px: float, options: MatchOptions
-) -> tuple[NDArray[np.int32], Affine]:
-    matches = match_mutual(query.descriptors, base.descriptors, options.min_similarity, options.max_ratio)
-    source, target = query.points[matches[:, 0]], base.points[matches[:, 1]]
-    return matches, fit_affine(source, target, threshold_px, options.max_iterations)
+        matches, located = _match(_Query.of(query), [base], options)
+    return matches.rows, fit_affine(*located, threshold_px, options.max_iterations)
 
 
 def _uses_threads(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def _verify_one_by_one(work: PairWork, verified: Verified, block: slice) -> None:
+def _verify_block(work: PairWork, verified: Verified, block: slice) -> None:
     """Write the results of the pairs of a block, on the current thread."""
-    latest, query = -1, None
-    for at in range(*block.indices(len(work.pairs))):
-        row, base_row = (int(row) for row in work.pairs[at])
-        if query is None or row != latest:
-            latest, query = row, work.queries[row]
-        matches, affine = _verify(query, work.base[base_row], float(work.thresholds_px[at]), work.options)
-        verified.matches[at] = len(matches)
-        verified.inliers[at] = affine.inliers.sum()
+    sides: list[tuple[Floats, Floats]] = []
+    for row, pairs in groupby(range(*block.indices(len(work.pairs))), lambda at: int(work.pairs[at, 0])):
+        query = _Query.of(work.queries[row])
+        for at, bases in _read_together(work, list(pairs), len(query.points)):
+            matches, located = _match(query, bases, work.options)
+            verified.matches[at] = np.bincount(matches.images, minlength=len(bases))
+            sides.append(located)
+    counts = verified.matches[block].astype(np.int64)
+    source, target = (np.concatenate(points) for points in zip(*sides, strict=True))
+    fitted = fit_affines(source, target, counts, work.thresholds_px[block], work.options.max_iterations)
+    verified.inliers[block] = np.bincount(
+        np.repeat(np.arange(len(counts)), counts)[fitted.inliers], minlength=len(counts)
+    )
+
+
+class _Query(NamedTuple):
+    """Keypoints that are compared with those of many images."""
+
+    points: Floats
+    descriptors: CoarseVectors
+
+    @classmethod
+    def of(cls, features: LocalFeatures) -> _Query:
+        return cls(features.points, coarse_vectors(features.descriptors))
+
+
+def _match(
+    query: _Query, bases: Sequence[LocalFeatures], options: MatchOptions
+) -> tuple[Matches, tuple[Floats, Floats]]:
+    """The matches of a query with each of P base images, and where they are in both, (m, 2) each."""
+    descriptors = [base.descriptors for base in bases]
+    matches = match_mutual_images(query.descriptors, descriptors, options.min_similarity, options.max_ratio)
+    starts = np.cumsum([0, *(len(base.points) for base in bases)])
+    points = np.concatenate([base.points for base in bases])
+    return matches, (query.points[matches.rows[:, 0]], points[starts[matches.images] + matches.rows[:, 1]])
+
+
+def _read_together(work: PairWork, pairs: list[int], keypoints: int) -> Iterator[tuple[slice, list[LocalFeatures]]]:
+    """Consecutive pairs of a query with so many keypoints, and their base images: a few of small images at a time."""
+    start, bases, length = pairs[0], [], 0
+    for at in pairs:
+        bases.append(work.base[int(work.pairs[at, 1])])
+        length += len(bases[-1].points)
+        if length * keypoints >= PRODUCTS or at == pairs[-1]:
+            yield slice(start, at + 1), bases
+            start, bases, length = at + 1, [], 0
 
 
 def _check(pairs: NDArray[np.integer], thresholds_px: NDArray[np.floating]) -> None:
