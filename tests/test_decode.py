@@ -111,6 +111,15 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_wanted_size(tmp_pat
     assert decode_photograph(path, wanted).shape[:2] == shape
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_reduced_jpeg_has_the_pixels_of_the_decoder_in_the_order_of_rgb(tmp_path, mode):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(noise).resize((320, 240)).convert(mode).save(tmp_path / "a.jpg")
+    for wanted, flag in [(320, "COLOR"), (150, "REDUCED_COLOR_2"), (80, "REDUCED_COLOR_4"), (20, "REDUCED_COLOR_8")]:
+        expected = cv2.imread(tmp_path / "a.jpg", getattr(cv2, f"IMREAD_{flag}"))[..., ::-1]
+        np.testing.assert_array_equal(decode_photograph(tmp_path / "a.jpg", (wanted, wanted // 2)), expected)
+
+
 def test_a_reduced_and_turned_jpeg_is_still_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -206,6 +215,15 @@ def test_resizing_to_the_same_size_returns_the_image_itself():
     assert resize_photograph(image, (320, 240)) is image
     assert resize_photograph(image, (64, 96)).shape == (96, 64, 3)
     assert resize_photograph(image, (640, 480)).shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (320, 240), (640, 480)])
+def test_resizing_into_an_array_gives_what_resizing_gives(size):
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    batch = np.zeros((3, size[1], size[0], 3), np.uint8)
+    assert np.shares_memory(resize_photograph(image, size, batch[1]), batch)
+    np.testing.assert_array_equal(batch[1], resize_photograph(image, size))
+    assert not batch[0].any() and not batch[2].any()
 
 
 @pytest.mark.parametrize(

@@ -165,28 +165,28 @@ class _Photographs(Dataset):
     boxes: Doubles | None = None
 
     def __getitem__(self, planned: PlannedBatch) -> LoadedBatch | PipelineError:
-        images, rows, bad = [], [], []
+        width, height = planned.size
+        images = np.empty((len(planned.rows), height, width, 3), np.uint8)
+        rows: list[int] = []
+        bad: list[tuple[int, str]] = []
         for row in planned.rows.tolist():
             try:
-                images.append(self._load(row, planned))
+                self._load(row, planned, images[len(rows)])
                 rows.append(row)
             except UndecodableImage as error:
                 bad.append((row, str(error)))
-        width, height = planned.size
-        stacked = np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8)
-        channels_first = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+        channels_first = torch.from_numpy(images[: len(rows)]).permute(0, 3, 1, 2)
         return _share(LoadedBatch(channels_first, torch.tensor(rows, dtype=torch.int64), tuple(bad)))
 
-    def _load(self, row: int, planned: PlannedBatch) -> np.ndarray:
+    def _load(self, row: int, planned: PlannedBatch, into: np.ndarray) -> None:
         path = Path(self.paths[row])
         if self.boxes is None:
             image = decode_photograph(path, wanted=planned.size)
         else:
             image = crop_photograph(decode_photograph(path), tuple(self.boxes[row].tolist()))
-        image = resize_photograph(image, planned.size)
-        if self.augmenter is None or planned.epoch is None:
-            return image
-        return self.augmenter(image, planned.epoch, row)
+        resize_photograph(image, planned.size, into)
+        if self.augmenter is not None and planned.epoch is not None:
+            into[:] = self.augmenter(into, planned.epoch, row)
 
 
 def _unchanged(batch: object) -> object:

@@ -34,7 +34,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 JPEGS = ("JPEG", "MPO")  # MPO: Pillow's name for a JPEG with further images after the first
 ORIENTATION_TAG = 0x0112  # in EXIF
 SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of the machine: they say nothing about the file
-REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+# How OpenCV decodes a JPEG to RGB at 1/n of its size. "Grayscale" is the bit of the size alone, and RGB decides.
+REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 
 
 class UndecodableImage(ValueError):
@@ -101,23 +107,28 @@ def decode_photograph(path: Path, wanted: Size | None = None, strict: bool = Fal
     header = parse_header(data)
     if strict:
         _refuse_damage(data, header)
-    if header.format in JPEGS:
-        flags = REDUCED.get(_reduction(header.upright_size, wanted), cv2.IMREAD_COLOR)
-    else:
-        flags = cv2.IMREAD_UNCHANGED  # the other formats may hold an alpha channel
     if header.format == "PNG":
         _refuse_long_chunks(data)
-    pixels = _decode_pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    return np.ascontiguousarray(_rotate_upright(_as_rgb(pixels), header.orientation))
+    if header.format in JPEGS:
+        image = _decode_pixels(data, REDUCED[_reduction(header.upright_size, wanted)])
+    else:
+        image = _as_rgb(_decode_pixels(data, cv2.IMREAD_UNCHANGED))  # these formats may hold an alpha channel
+    return np.ascontiguousarray(_rotate_upright(image, header.orientation))
 
 
-def resize_photograph(image: np.ndarray, size: Size) -> np.ndarray:
-    """The image at exactly (width, height): by area averaging when it shrinks, bilinear when it grows."""
+def resize_photograph(image: np.ndarray, size: Size, into: np.ndarray | None = None) -> np.ndarray:
+    """The image at exactly (width, height): by area averaging when it shrinks, bilinear when it grows.
+
+    into: an array of this size, in which the result is written and returned.
+    """
     height, width = image.shape[:2]
-    if (width, height) == size:
+    if (width, height) != size:
+        shrinks = size[0] * size[1] < width * height
+        return cv2.resize(image, size, into, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if into is None:
         return image
-    shrinks = size[0] * size[1] < width * height
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    into[:] = image
+    return into
 
 
 def crop_photograph(image: np.ndarray, box: Box) -> np.ndarray:
@@ -172,9 +183,9 @@ def _refuse_long_chunks(data: bytes) -> None:
 
 
 def _decode_pixels(data: bytes, flags: int) -> np.ndarray:
-    """The pixels in OpenCV's order: (H, W), or (H, W, 3 or 4) with blue first."""
+    """The pixels as stored: (H, W), or (H, W, 3 or 4) with blue first, unless the flags ask for RGB."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(error.err) from None
