@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.arrays import Floats, Integers
@@ -59,7 +60,7 @@ def decode_descriptors(stored: NDArray) -> Floats:
 
     From float16 the norm is 1 within 2**-11, the rounding error of storage: the angles between vectors have the same
     error, and normalising again would double the time. From int8 and bits it is 1 in float32. A vector that was stored
-    as zeros comes back as zeros. Uses no thread pool, so many threads may call it.
+    as zeros comes back as zeros. int8 is decoded on torch.get_num_threads() threads, the others on the caller's.
     """
     if stored.dtype not in DECODE:
         raise ValueError(f"no storage format of descriptors has the dtype {stored.dtype}")
@@ -209,8 +210,10 @@ def _sign_table(dimensions: int) -> Floats:
 def _normalise(vectors: Floats) -> Floats:
     """L2-normalise the vectors in place; zero vectors stay zero."""
     norms = np.sqrt(np.vecdot(vectors, vectors))
-    norms[norms == 0] = 1
-    vectors *= (1 / norms)[:, None]  # faster than a division for every component
+    if not norms.all():
+        norms[norms == 0] = 1
+    # Products are faster than quotients, and torch's with a column four times as fast as numpy's, with the same bits.
+    torch.from_numpy(vectors).mul_(torch.from_numpy(1 / norms)[:, None])
     return vectors
 
 
