@@ -32,6 +32,19 @@ def format_fractions(kept: np.ndarray, right: np.ndarray) -> str:
     return f"removes {(~kept)[~right].mean():6.1%} of the wrong, keeps {kept[right].mean():6.1%} of the right"
 
 
+def tell_corrections(run: Path, train: pd.DataFrame, root: Path) -> str:
+    """What became of the labels that the run corrected, as text."""
+    corrected = np.load(run / "03_clean_train_set" / "corrected" / "labels.npy")
+    truth = pd.read_csv(root / "train_truth.csv", dtype=str, keep_default_na=False).set_index("id")["landmark_id"]
+    true, given = truth.reindex(train["id"]).to_numpy(), train["landmark"].to_numpy()
+    changed = corrected != given
+    righted = changed & (true == corrected.astype(str))
+    return (
+        f"labels corrected {changed.sum()}: {righted.sum()} rightly, {(changed & (true == given.astype(str))).sum()} "
+        f"were right, {(changed & (true == '')).sum()} show no landmark"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="outputs/<run>")
@@ -42,6 +55,8 @@ def main() -> None:
     right = read_right(train, asked.root)
     kept = train["id"].isin(read_clean_ids(asked.run / "03_clean_train_set" / "list" / "train_clean.csv")).to_numpy()
     print(f"{(~right).sum()} wrong labels of {len(right)}; the run's list {format_fractions(kept, right)}")
+    if (asked.run / "03_clean_train_set" / "corrected").exists():
+        print(tell_corrections(asked.run, train, asked.root))
 
     table = pd.read_parquet(asked.run / "03_clean_train_set" / "pairs" / "pairs.parquet")
     pairs, inliers = table[["query", "row"]].to_numpy(), table["inliers"].to_numpy()

@@ -31,6 +31,11 @@ CLEAN_GLOBAL, CLEAN_LOCAL = f"{CLEAN}/global", f"{CLEAN}/local"
 CLEAN_THRESHOLD = f"{CLEAN}/threshold"
 CLEAN_NEIGHBOURS = f"{CLEAN}/neighbours:neighbours.npy"
 CLEAN_PAIRS = f"{CLEAN}/pairs:pairs.parquet"
+CLEAN_SUPPORT = f"{CLEAN_LIST}:support.parquet"
+OTHER_NEIGHBOURS = f"{CLEAN}/other_neighbours:neighbours.npy"  # of dropped images, of other landmarks
+OTHER_PAIRS = f"{CLEAN}/other_pairs:pairs.parquet"
+CORRECTED = f"{CLEAN}/corrected"  # the labels of train after that
+CORRECTED_LABELS, CORRECTED_IDS = f"{CORRECTED}:labels.npy", f"{CORRECTED}:train_clean.csv"
 
 # Stage 06
 WHITENING = f"{BUILD_KNN}/whitening"

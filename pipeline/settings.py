@@ -383,11 +383,20 @@ class CleanSettings(Settings):
     candidates: Positive = 100  # of these, the most that are verified
     min_inliers: Positive = 30  # inliers with which an image supports another
     min_neighbours: Positive = 3  # supporting images that an image needs to be kept
+    # nearest kept images of other landmarks that a dropped image is verified with; 0 = no label is corrected
+    other_candidates: Count = 0
+    correct_inliers: Positive = 40  # inliers with which one of them supports its landmark for the dropped image
+    correct_neighbours: Positive = 1  # supporting images that give a dropped image their landmark
 
     @property
     def kept_settings(self) -> dict[str, Any]:
         """The settings that decide which verified images are kept (part of the cache key)."""
         return self.model_dump(include={"min_inliers", "min_neighbours"})
+
+    @property
+    def correct_settings(self) -> dict[str, Any]:
+        """The settings that decide which labels are corrected (part of the cache key)."""
+        return self.model_dump(include={"min_inliers", "correct_inliers", "correct_neighbours"})
 
 
 class VoteSettings(Settings):

@@ -9,19 +9,21 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
-from pipeline.tasks.cleaning import choose_source, support_tasks
+from pipeline.tasks.cleaning import correction_tasks, support_tasks
 from pipeline.tasks.inputs import read_images
+from pipeline.tasks.train_labels import choose_source, corrects_labels
 
 TRAIN = layout.images("train")
 
 
 def tasks(config: Config) -> list[Task]:
-    """The list; before it, where it is made here, the verified pairs that it is made from."""
+    """The list; where it is made here, before it the verified pairs, and after it the corrected labels, if asked."""
     source = choose_source(config)
     if source != "verify":
         return [Task(layout.CLEAN_LIST, copy_list, {"source": source}, (layout.GIVEN_CLEAN_LIST, TRAIN))]
     settings = {"source": source} | config.clean.kept_settings
-    return [*support_tasks(config), Task(layout.CLEAN_LIST, write_list, settings, (layout.CLEAN_PAIRS, TRAIN))]
+    made = Task(layout.CLEAN_LIST, write_list, settings, (layout.CLEAN_PAIRS, TRAIN))
+    return [*support_tasks(config), made, *(correction_tasks(config) if corrects_labels(config) else [])]
 
 
 def write_list(task: TaskContext, config: Config) -> None:

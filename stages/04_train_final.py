@@ -12,6 +12,7 @@ from pipeline.runner import Stage, Task, main
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import training_key
 from pipeline.tasks.inputs import explain_restored, open_split, split_references
+from pipeline.tasks.train_labels import corrects_labels, read_labels
 
 
 def tasks(config: Config) -> list[Task]:
@@ -26,7 +27,8 @@ def training_task(config: Config, name: str) -> Task:
         return Task(artifact, partial(copy, name=name), model.architecture_settings, (start,))
     unused = {"base", "weight", "weights", "checkpoint", "descriptors", "train"}
     settings = training_key(config, model, "final", unused)
-    inputs = (start, *split_references("train"), layout.CLEAN_IDS)
+    listed = (layout.CORRECTED_IDS, layout.CORRECTED_LABELS) if corrects_labels(config) else (layout.CLEAN_IDS,)
+    inputs = (start, *split_references("train"), *listed)
     work, doubt = partial(train_final, name=name), partial(explain_restored, config=config)
     return Task(artifact, work, settings, inputs, saves_on_stop=True, doubt=doubt, shared=True)
 
@@ -50,7 +52,8 @@ def train_final(task: TaskContext, config: Config, name: str) -> None:
     from pipeline.network.training_state import TrainingSetup
 
     model, split = config.models[name], open_split(task, config, "train")
-    clean = read_clean_ids(task.input(layout.CLEAN_IDS))
+    clean = read_clean_ids(task.input(layout.CORRECTED_IDS if corrects_labels(config) else layout.CLEAN_IDS))
+    split = replace(split, table=split.table.assign(landmark=read_labels(task, config)))
     kept = replace(split, table=split.table[split.table["id"].isin(clean)]) if clean else split
     log.info("%s: %d of %d photographs (%s)", name, len(kept), len(split), "clean list" if clean else "no clean list")
     setup = TrainingSetup(model, model.final, config.seed, choose_device(config.runtime.device), config.runtime.compile)

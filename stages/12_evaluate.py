@@ -31,7 +31,7 @@ def evaluate(task: TaskContext, config: Config) -> None:
     )
     run = report.open_run(task, config, judged)
     metrics = scores | {
-        "cleaning": evaluation.read_cleaning_counts(task),
+        "cleaning": evaluation.read_cleaning_counts(task, config),
         "photographs": {"test": len(run.test), "index": len(run.index)},
         "left_out": run.left_out.counts,
         "seconds": {stage: seconds for stage, seconds in task.seconds.items() if stage != layout.EVALUATE},

@@ -1,15 +1,33 @@
 """The clean train set against loops over single images; its files; candidates that a kill or a cut does not change."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command import run
+from runs import arguments_for, share_finished
 from tasks import RecordedTask
 
 from pipeline.errors import PipelineError
 from pipeline.matching import clean_list
-from pipeline.matching.clean_list import copy_clean_list, make_clean_list, write_candidates
-from pipeline.matching.cleaning import count_supporters, keep_images, list_pairs, pick_same_landmark
+from pipeline.matching.clean_list import (
+    copy_clean_list,
+    make_clean_list,
+    write_candidates,
+    write_corrected,
+    write_other_candidates,
+)
+from pipeline.matching.cleaning import (
+    correct_labels,
+    count_supporters,
+    keep_images,
+    list_pairs,
+    pick_other_landmarks,
+    pick_same_landmark,
+)
+from pipeline.matching.gaps import Gaps
 from pipeline.settings import CleanSettings
 
 CPU = torch.device("cpu")
@@ -242,3 +260,97 @@ def test_a_given_list_that_is_missing_or_empty_is_an_error(tmp_path, text):
     with pytest.raises(PipelineError, match=r"given\.csv"):
         copy_clean_list(tmp_path / "list", given, TRAIN, "given")
     assert not (tmp_path / "list").exists()
+
+
+# ---- Corrected labels ----------------------------------------------------------------------------------------------
+
+
+def naive_correction(landmarks, supporters, pairs, inliers, settings):
+    corrected = landmarks.copy()
+    for image in range(len(landmarks)):
+        found = {}
+        for (dropped, kept), count in zip(pairs.tolist(), inliers.tolist(), strict=True):
+            if dropped == image and count >= settings.correct_inliers:
+                found.setdefault(landmarks[kept], []).append(count)
+        ranked = sorted(found, key=lambda landmark: (-len(found[landmark]), -max(found[landmark]), landmark))
+        if ranked and len(found[ranked[0]]) >= max(settings.correct_neighbours, supporters[image] + 1):
+            corrected[image] = ranked[0]
+    return corrected
+
+
+@pytest.mark.parametrize("images", [0, 1, 2, 9, 40])
+def test_corrected_labels_are_those_of_a_loop(images):
+    rng = np.random.default_rng(images)
+    changed = 0
+    for _ in range(40):
+        landmarks = rng.integers(0, 5, images) * 1000
+        kept, supporters = rng.random(images) < rng.random(), rng.integers(0, 3, images)
+        every = np.array(
+            [
+                (a, b)
+                for a in range(images)
+                for b in range(images)
+                if kept[b] > kept[a] and landmarks[a] != landmarks[b]
+            ],
+            np.int64,
+        ).reshape(-1, 2)
+        pairs = every[rng.random(len(every)) < rng.random()]
+        inliers = rng.integers(0, 6, len(pairs))
+        settings = CleanSettings(correct_inliers=int(rng.integers(1, 6)), correct_neighbours=int(rng.integers(1, 4)))
+        expected = naive_correction(landmarks, supporters, pairs, inliers, settings)
+        assert correct_labels(landmarks, supporters, pairs, inliers, settings).tolist() == expected.tolist()
+        changed += int((expected != landmarks).sum())
+    assert changed or images < 9
+
+
+def test_a_label_needs_more_supporters_of_another_landmark_than_of_its_own():
+    landmarks, pairs = np.array([7, 9, 9, 9]), np.array([[0, 1], [0, 2], [0, 3]])
+    settings = CleanSettings(correct_inliers=30)
+    for inliers, own, expected in (((30, 29, 0), 0, 9), ((29, 29, 29), 0, 7), ((30, 29, 0), 1, 7), ((30, 31, 0), 1, 9)):
+        given = np.array([own, 3, 3, 3])
+        assert correct_labels(landmarks, given, pairs, np.array(inliers), settings).tolist() == [expected, 9, 9, 9]
+
+
+def test_candidates_of_other_landmarks_are_the_nearest_that_were_kept_and_only_dropped_images_have_some(tmp_path):
+    descriptors, landmarks = draw_train(25)
+    kept = np.random.default_rng(5).random(25) < 0.6
+    kept[3], missing = False, np.array([3])
+    gaps = Gaps(np.union1d(missing, np.flatnonzero(kept)), np.union1d(missing, np.flatnonzero(~kept)))
+    settings = CleanSettings(nearest=12, other_candidates=4)
+    write_other_candidates(RecordedTask(tmp_path), descriptors, landmarks, settings, CPU, gaps)
+    products = descriptors.astype(np.float64) @ descriptors.astype(np.float64).T
+    for image, found in enumerate(np.load(tmp_path / "neighbours.npy").tolist()):
+        near = sorted(np.flatnonzero(kept), key=lambda row: (-products[image, row], row))[:12]
+        others = [row for row in near if landmarks[row] != landmarks[image]] if not kept[image] and image != 3 else []
+        assert found == (others + [-1] * 4)[:4]
+    rows = np.int32([[1, 2, 0, -1]])
+    assert pick_other_landmarks(rows, np.array([3]), np.array([4, 5, 6, 5]), 3).tolist() == [[2, 0, -1]]
+
+
+def test_corrected_images_join_the_clean_list_under_their_new_landmark(tmp_path):
+    settings = CleanSettings(min_inliers=30, min_neighbours=1, correct_inliers=30)
+    make_clean_list(tmp_path, TRAIN, COMPARED, settings)
+    support = pd.read_parquet(tmp_path / "support.parquet")
+    others = pd.DataFrame([(5, 1, 31), (5, 0, 30), (6, 0, 29)], columns=COMPARED.columns)
+    assert write_corrected(tmp_path, TRAIN, support, others, settings) == {"corrected": 1}
+    assert np.load(tmp_path / "labels.npy").tolist() == [30, 4, 30, 30, 4, 4, 100]
+    assert (tmp_path / "train_clean.csv").read_text() == "landmark_id,images\n4,b e f\n30,a c d\n"
+
+
+def test_a_run_trains_and_votes_with_corrected_labels(tmp_path, tmp_path_factory):
+    world, finished = share_finished(tmp_path_factory)
+    shutil.copytree(finished, tmp_path / "out")
+    asked = ["clean.min_inliers=14", "clean.other_candidates=6", "clean.correct_inliers=5"]
+    assert run(*arguments_for(world, tmp_path / "out"), *asked, "--to", 9) == 0
+    folder = tmp_path / "out" / "smoke"
+    labels = np.load(folder / "03_clean_train_set/corrected/labels.npy")
+    given = pd.read_parquet(folder / "01_prepare_data/train.parquet")["landmark"].to_numpy()
+    support = pd.read_parquet(folder / "03_clean_train_set/list/support.parquet")
+    pairs = pd.read_parquet(folder / "03_clean_train_set/other_pairs/pairs.parquet")
+    assert (~support["kept"][pairs["query"]]).all() and support["kept"].to_numpy()[pairs["row"]].all()
+    settings = CleanSettings(min_inliers=14, correct_inliers=5)
+    numbers = support["supporters"].to_numpy(), pairs[["query", "row"]].to_numpy(), pairs["inliers"].to_numpy()
+    assert labels.tolist() == naive_correction(given, *numbers, settings).tolist() and (labels != given).any()
+    near = np.load(folder / "06_build_knn/index_train/rows.npy")[:, :3]
+    voted = pd.read_parquet(folder / "09_predict_landmarks/index.parquet")["labels"].to_numpy()
+    assert (labels[near] == voted[:, None]).any(axis=1).all() and (given[near] != labels[near]).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.arrays import AnyIntegers, Mask, Vectors
+from pipeline.arrays import AnyIntegers, Integers, Labels, Mask, Rows, Vectors
 from pipeline.competition.train_clean import read_clean_ids, write_clean_list
 from pipeline.errors import PipelineError
 from pipeline.features.store import Arrays, write_sharded
-from pipeline.matching.cleaning import count_supporters, keep_images, pick_same_landmark
+from pipeline.matching.cleaning import (
+    correct_labels,
+    count_supporters,
+    keep_images,
+    pick_other_landmarks,
+    pick_same_landmark,
+)
 from pipeline.matching.gaps import NO_ROWS, Gaps
 from pipeline.matching.knn import search_exact
 from pipeline.settings import CleanSettings
 from pipeline.task_context import TaskContext
 
-CLEAN_LIST, SUPPORT = "train_clean.csv", "support.parquet"
+CLEAN_LIST, SUPPORT, LABELS = "train_clean.csv", "support.parquet", "labels.npy"
 SHARD_ROWS = 16_384  # queries of a shard: the work that a kill can cost
 
 
@@ -38,14 +45,24 @@ def write_candidates(
     An image is never its own neighbour: it is left out by its row, since an exact copy may rank before it.
     missing: the rows of images without a descriptor, which have no neighbours and are nobody's.
     """
-    gaps, find = Gaps(missing, missing), partial(search_exact, device=device)
+    pick = partial(pick_same_landmark, landmarks=landmarks, count=settings.candidates)
+    _write_picked(task, descriptors, Gaps(missing, missing), pick, settings.nearest, device)
 
-    def make(start: int, stop: int) -> Arrays:
-        own = np.arange(start, stop)
-        near = gaps.within(start, stop).search(find, descriptors[start:stop], descriptors, settings.nearest, own)
-        return {"neighbours": pick_same_landmark(near.rows, own, landmarks, settings.candidates)}
 
-    write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")
+def write_other_candidates(
+    task: TaskContext,
+    descriptors: Vectors,
+    landmarks: AnyIntegers,
+    settings: CleanSettings,
+    device: torch.device,
+    gaps: Gaps,
+) -> None:
+    """Write neighbours.npy, (N, other_candidates) int32: the nearest kept images of other landmarks, -1 = none.
+
+    gaps: of the queries all images but the dropped ones, whose lists stay empty; of the base all but the kept ones.
+    """
+    pick = partial(pick_other_landmarks, landmarks=landmarks, count=settings.other_candidates)
+    _write_picked(task, descriptors, gaps, pick, settings.nearest, device)
 
 
 def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, settings: CleanSettings) -> dict[str, Any]:
@@ -64,12 +81,26 @@ def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, sett
             f"landmark with {settings.min_inliers} inliers",
             folder, "lower clean.min_inliers or clean.min_neighbours, or set clean.source = 'none'",
         )  # fmt: skip
-    clean: dict[int, list[str]] = {}
-    for landmark, image_id in sorted(zip(landmarks[kept].tolist(), train.loc[kept, "id"], strict=True)):
-        clean.setdefault(landmark, []).append(image_id)
-    write_clean_list(folder / CLEAN_LIST, clean, set(train["id"]))
+    _write_kept(folder, train, landmarks, kept)
     pd.DataFrame({"supporters": supporters.astype(np.int32), "kept": kept}).to_parquet(folder / SUPPORT, index=False)
     return _count(train, kept)
+
+
+def write_corrected(
+    folder: Path, train: pd.DataFrame, support: pd.DataFrame, pairs: pd.DataFrame, settings: CleanSettings
+) -> dict[str, Any]:
+    """Write labels.npy, the landmark of each train image, some of them corrected, and train_clean.csv, to which the
+    corrected images are added; return the counts.
+
+    support: the table of `make_clean_list`. pairs: as there, of dropped images with kept ones of other landmarks.
+    """
+    landmarks, supporters = train["landmark"].to_numpy(), support["supporters"].to_numpy()
+    rows, inliers = pairs[["query", "row"]].to_numpy(), pairs["inliers"].to_numpy()
+    corrected = correct_labels(landmarks, supporters, rows, inliers, settings)
+    changed = corrected != landmarks
+    _write_kept(folder, train, corrected, support["kept"].to_numpy() | changed)
+    np.save(folder / LABELS, corrected)
+    return {"corrected": int(changed.sum())}
 
 
 def copy_clean_list(folder: Path, given: Path, train: pd.DataFrame, source: str) -> dict[str, Any]:
@@ -86,6 +117,32 @@ def copy_clean_list(folder: Path, given: Path, train: pd.DataFrame, source: str)
         raise PipelineError("no clean list came with the data", given, hint)
     shutil.copyfile(given, folder / CLEAN_LIST)
     return _count(train, train["id"].isin(ids).to_numpy())
+
+
+def _write_picked(
+    task: TaskContext,
+    descriptors: Vectors,
+    gaps: Gaps,
+    pick: Callable[[Rows, Integers], Rows],
+    nearest: int,
+    device: torch.device,
+) -> None:
+    """Write neighbours.npy: what `pick` picks of the nearest of each image (rows (Q, k), own rows (Q,))."""
+    find = partial(search_exact, device=device)
+
+    def make(start: int, stop: int) -> Arrays:
+        own = np.arange(start, stop)
+        near = gaps.within(start, stop).search(find, descriptors[start:stop], descriptors, nearest, own)
+        return {"neighbours": pick(near.rows, own)}
+
+    write_sharded(task, len(descriptors), SHARD_ROWS, make, "photographs")
+
+
+def _write_kept(folder: Path, train: pd.DataFrame, landmarks: Labels, kept: Mask) -> None:
+    clean: dict[int, list[str]] = {}
+    for landmark, image_id in sorted(zip(landmarks[kept].tolist(), train.loc[kept, "id"], strict=True)):
+        clean.setdefault(landmark, []).append(image_id)
+    write_clean_list(folder / CLEAN_LIST, clean, set(train["id"]))
 
 
 def _count(train: pd.DataFrame, kept: Mask) -> dict[str, Any]:

@@ -36,11 +36,11 @@ from pipeline.tasks.inputs import (
     open_split,
     read_compared,
     read_labelled_neighbours,
-    read_landmarks,
     read_neighbours,
     read_votes,
 )
 from pipeline.tasks.propagation import read_propagated, read_spread, receive
+from pipeline.tasks.train_labels import label_references, read_labels
 
 
 def list_references(config: Config) -> list[str]:
@@ -51,6 +51,7 @@ def list_references(config: Config) -> list[str]:
         raise PipelineError(what, f"models.{external[0]}.descriptors", "ask a run whose models are all networks")
     needs, bases = config.rerank.needs(config.rerank.recipe), list_bases(config)
     references = [*(layout.images(split) for split in ("index", "train")), layout.LANDMARK_NAMES]
+    references += label_references(config)
     references += [layout.votes("index"), layout.RECOGNITION, layout.UNKNOWN]
     references += [layout.final_network(name) for name in config.models]
     references += [name for base in bases for name in descriptor_references(config, base)]
@@ -83,7 +84,7 @@ class IndexSide:
         self.vectors = {base: open_descriptors(task, config, base) for base in bases}
         folders = {base: map(task.input, descriptor_references(config, base)) for base in bases}
         self._gaps = {base: Gaps(base=read_rejected(sources)) for base, sources in folders.items()}
-        self.landmarks, self.votes = read_landmarks(task), read_votes(task, "index")
+        self.landmarks, self.votes = read_labels(task, config), read_votes(task, "index")
         self.images = {split: open_split(task, config, split) for split in ("index", "train")}
         compared = tuple(self.images) if config.verified_splits else ()
         self.compared = {split: self._open_compared(split, describer) for split in compared}

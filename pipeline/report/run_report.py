@@ -108,8 +108,9 @@ def summarise(run: Run, metrics: Mapping[str, Any]) -> str:
         sentences = [f"{len(run.test):,} test and {len(run.index):,} index photographs"]
     if len(run.train):
         landmarks = run.train.table["landmark"].nunique()
-        kept = metrics.get("cleaning", {}).get("kept")
-        cleaned = f", of which the cleaning kept {kept:,}" if kept is not None else ""
+        cleaning = metrics.get("cleaning", {})
+        cleaned = f", of which the cleaning kept {cleaning['kept']:,}" if "kept" in cleaning else ""
+        cleaned += f" and gave {cleaning['corrected']:,} another landmark" if "corrected" in cleaning else ""
         sentences.append(f"{len(run.train):,} train photographs of {landmarks:,} landmarks{cleaned}")
     sentences += run.models
     steps = metrics.get("retrieval", {}).get("recipe", [])

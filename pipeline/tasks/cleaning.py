@@ -8,29 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline import layout
-from pipeline.competition.train_clean import has_clean_list
 from pipeline.config import Config
+from pipeline.console import log
 from pipeline.runner import Task
 from pipeline.task_context import TaskContext
 from pipeline.tasks.comparison import PairSelection, comparison_task
 from pipeline.tasks.extraction import Extraction, LocalSelection, global_task, local_task, threshold_task
 from pipeline.tasks.hardware import device_key
-from pipeline.tasks.inputs import read_landmarks
+from pipeline.tasks.inputs import read_images, read_landmarks
 
 if TYPE_CHECKING:
     from pipeline.arrays import Integers, Mask
 
-NEIGHBOURS, PAIRS = (layout.split_reference(name)[0] for name in (layout.CLEAN_NEIGHBOURS, layout.CLEAN_PAIRS))
-
-
-def choose_source(config: Config) -> str:
-    """Where the clean list comes from: "given", "verify" or "none"."""
-    if config.clean.source != "auto":
-        return config.clean.source
-    if config.data.clean_root is not None and has_clean_list(config.data.clean_root, config.data.source):
-        return "given"
-    trains = any(model.is_trained_here for model in config.models.values())  # else no training reads the list
-    return "verify" if trains and config.local_model else "none"
+NEIGHBOURS, PAIRS, OTHER_NEIGHBOURS, OTHER_PAIRS = (
+    layout.split_reference(name)[0]
+    for name in (layout.CLEAN_NEIGHBOURS, layout.CLEAN_PAIRS, layout.OTHER_NEIGHBOURS, layout.OTHER_PAIRS)
+)
 
 
 def support_tasks(config: Config) -> list[Task]:
@@ -50,6 +43,20 @@ def support_tasks(config: Config) -> list[Task]:
     ]
 
 
+def correction_tasks(config: Config) -> list[Task]:
+    """The dropped images with the nearest kept ones of other landmarks, verified, and the labels that follow."""
+    nearest = config.clean.model_dump(include={"nearest", "other_candidates"}) | device_key(config)
+    read = (layout.CLEAN_GLOBAL, layout.images("train"), layout.CLEAN_SUPPORT)
+    store = layout.CLEAN_LOCAL
+    pairs = PairSelection(store, store, "train", _list_others, (layout.OTHER_NEIGHBOURS,))
+    labels = (layout.OTHER_PAIRS, layout.CLEAN_SUPPORT, layout.images("train"))
+    return [
+        Task(OTHER_NEIGHBOURS, _pick_others, nearest, read, saves_on_stop=True, shared=True),
+        comparison_task(OTHER_PAIRS, pairs, config),
+        Task(layout.CORRECTED, _correct, config.clean.correct_settings, labels),
+    ]
+
+
 def _pick_candidates(task: TaskContext, config: Config) -> None:
     """Write neighbours.npy, (N, candidates) int32: the nearest images of the same landmark."""
     import numpy as np
@@ -61,6 +68,43 @@ def _pick_candidates(task: TaskContext, config: Config) -> None:
     descriptors = np.load(task.input(layout.CLEAN_GLOBAL) / "descriptors.npy", mmap_mode="r")
     device, missing = choose_device(config.runtime.device), read_rejected([task.input(layout.CLEAN_GLOBAL)])
     write_candidates(task, descriptors, read_landmarks(task), config.clean, device, missing)
+
+
+def _pick_others(task: TaskContext, config: Config) -> None:
+    """Write neighbours.npy, (N, other_candidates) int32: the nearest kept images of other landmarks."""
+    import numpy as np
+    import pandas as pd
+
+    from pipeline.device import choose_device
+    from pipeline.images.rejection import read_rejected
+    from pipeline.matching.clean_list import write_other_candidates
+    from pipeline.matching.gaps import Gaps
+
+    descriptors = np.load(task.input(layout.CLEAN_GLOBAL) / "descriptors.npy", mmap_mode="r")
+    kept = pd.read_parquet(task.input(layout.CLEAN_SUPPORT))["kept"].to_numpy()
+    missing, device = read_rejected([task.input(layout.CLEAN_GLOBAL)]), choose_device(config.runtime.device)
+    gaps = Gaps(np.union1d(missing, np.flatnonzero(kept)), np.union1d(missing, np.flatnonzero(~kept)))
+    write_other_candidates(task, descriptors, read_landmarks(task), config.clean, device, gaps)
+
+
+def _list_others(task: TaskContext, config: Config) -> Integers:
+    """Every pair of a dropped image and a candidate, (P, 2)."""
+    import numpy as np
+
+    near = np.load(task.input(layout.OTHER_NEIGHBOURS))
+    dropped, position = np.nonzero(near >= 0)
+    return np.stack([dropped, near[dropped, position]], axis=1)
+
+
+def _correct(task: TaskContext, config: Config) -> None:
+    """Write labels.npy and train_clean.csv."""
+    import pandas as pd
+
+    from pipeline.matching.clean_list import write_corrected
+
+    support, pairs = (pd.read_parquet(task.input(name)) for name in (layout.CLEAN_SUPPORT, layout.OTHER_PAIRS))
+    task.facts |= write_corrected(task.folder, read_images(task, "train"), support, pairs, config.clean)
+    log.info("labels: %(corrected)d dropped photographs get the landmark of others that they verify with", task.facts)
 
 
 def _choose_compared(task: TaskContext, config: Config, count: int) -> Mask:

@@ -11,6 +11,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.task_context import TaskContext
 from pipeline.tasks.inputs import read_images
+from pipeline.tasks.train_labels import corrects_labels
 
 if TYPE_CHECKING:
     from pipeline.competition.evaluation import Part
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def score_references(config: Config) -> list[str]:
     """What scores are made of. The submissions are among it so that the report is never older than they are."""
-    references = [layout.CLEAN_LIST, *(layout.images(split) for split in ("test", "index", "train")), layout.REJECTED]
+    references = [layout.CLEAN_LIST, *([layout.CORRECTED] if corrects_labels(config) else [])]
+    references += [*(layout.images(split) for split in ("test", "index", "train")), layout.REJECTED]
     references += [layout.ranking(recipe) for recipe in config.rerank.recipes]
     return references + ([layout.JUDGEMENTS] if config.data.is_benchmark else [layout.RECOGNITION, layout.SUBMIT])
 
@@ -57,10 +59,12 @@ def read_solutions(task: TaskContext, config: Config) -> tuple[dict[str, Part], 
     return retrieval, read_recognition_parts(files["recognition"], test, rejected)
 
 
-def read_cleaning_counts(task: TaskContext) -> dict[str, int]:
-    """How many images the cleaning kept and dropped, and of how many landmarks."""
+def read_cleaning_counts(task: TaskContext, config: Config) -> dict[str, int]:
+    """How many images the cleaning kept and dropped, of how many landmarks, and the labels it corrected, if any."""
     cleaned = read_manifest(task.input(layout.CLEAN_LIST))
-    return {name: cleaned.facts[name] for name in ("kept", "dropped", "landmarks")} if cleaned else {}
+    counts = {name: cleaned.facts[name] for name in ("kept", "dropped", "landmarks")} if cleaned else {}
+    corrected = read_manifest(task.input(layout.CORRECTED)) if corrects_labels(config) else None
+    return counts | ({"corrected": corrected.facts["corrected"]} if corrected else {})
 
 
 def score_answers(task: TaskContext, config: Config) -> tuple[dict[str, Any], JudgedRanking | None]:

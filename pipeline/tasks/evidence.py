@@ -26,12 +26,12 @@ from pipeline.tasks.inputs import (
     open_descriptors,
     read_gaps,
     read_labelled_neighbours,
-    read_landmarks,
     read_neighbours,
     read_pairs,
     read_votes,
 )
 from pipeline.tasks.propagation import read_propagated
+from pipeline.tasks.train_labels import label_references, read_labels
 
 SIDES = ("test", "index")  # queries, index images
 
@@ -52,7 +52,7 @@ def _read_votes(task: TaskContext, config: Config) -> LandmarkVotes:
 def _read_train_neighbours(task: TaskContext, config: Config) -> TrainNeighbours:
     import numpy as np
 
-    landmarks = read_landmarks(task)
+    landmarks = read_labels(task, config)
     queries, index = (read_labelled_neighbours(task, split, landmarks) for split in SIDES)
     return TrainNeighbours(queries, index, np.unique(landmarks))
 
@@ -69,7 +69,7 @@ SOURCES: dict[type, Source] = {
         lambda task, config: IndexGraph(read_neighbours(task, "index", "index")),
     ),
     TrainNeighbours: Source(
-        lambda config: [*(layout.neighbours(split, "train") for split in SIDES), layout.images("train")],
+        lambda config: [*(layout.neighbours(split, "train") for split in SIDES), *label_references(config)],
         _read_train_neighbours,
     ),
     PropagatedLabels: Source(lambda config: [layout.PROPAGATE], read_propagated),

@@ -13,11 +13,11 @@ from pipeline.tasks.inputs import (
     open_descriptors,
     read_gaps,
     read_labelled_neighbours,
-    read_landmarks,
     read_neighbours,
     read_pairs,
 )
 from pipeline.tasks.propagation import read_propagated
+from pipeline.tasks.train_labels import label_references, read_labels
 
 if TYPE_CHECKING:
     from pipeline.ranking.prediction import Classifier, RecognitionEvidence
@@ -30,7 +30,7 @@ MOST_OF_A_LANDMARK = 500  # images; a landmark with more is left out there, so t
 
 def vote_references(config: Config) -> list[str]:
     """What `vote_split` and `read_recognition_evidence` read."""
-    references = [layout.neighbours("index", "train"), layout.neighbours("test", "train"), layout.images("train")]
+    references = [layout.neighbours("index", "train"), layout.neighbours("test", "train"), *label_references(config)]
     if "train" in config.verified_splits:
         references.append(layout.verified_pairs("train"))
     if config.recognition.non_landmarks:
@@ -46,7 +46,7 @@ def vote_split(task: TaskContext, config: Config, split: str) -> Votes:
     """The landmark and confidence of each image of index or test."""
     from pipeline.ranking.prediction import vote_landmarks
 
-    near = read_labelled_neighbours(task, split, read_landmarks(task))
+    near = read_labelled_neighbours(task, split, read_labels(task, config))
     if split != "test" or not config.vote.max_inliers:  # index images are compared with nothing
         return vote_landmarks(near, config.vote)
     inliers = read_pairs(task, "train").look_up(read_neighbours(task, split, "train").rows)
@@ -63,7 +63,7 @@ def read_recognition_evidence(task: TaskContext, config: Config) -> RecognitionE
         non_landmarks = NonLandmarks(read_neighbours(task, "test", NON_LANDMARK), of_train)
     return RecognitionEvidence(
         read_neighbours(task, "test", "train"),
-        read_landmarks(task),
+        read_labels(task, config),
         read_pairs(task, "train") if asked.max_inliers else None,
         [_open_classifier(task, config, name) for name in config.models] if asked.head_power else [],
         non_landmarks,
@@ -73,7 +73,7 @@ def read_recognition_evidence(task: TaskContext, config: Config) -> RecognitionE
 
 def unknown_references(config: Config) -> list[str]:
     """What `calibrate_support` reads."""
-    return [layout.images("train"), *descriptor_references(config, "train")]
+    return [*label_references(config), *descriptor_references(config, "train")]
 
 
 def calibrate_support(task: TaskContext, config: Config) -> UnknownThreshold:
@@ -86,7 +86,7 @@ def calibrate_support(task: TaskContext, config: Config) -> UnknownThreshold:
     from pipeline.ranking.unknown import UnknownThreshold, calibrate_unknown
     from pipeline.ranking.voting import neighbour_labels
 
-    landmarks, missing = read_landmarks(task), read_gaps(task, config, "train", "train").base
+    landmarks, missing = read_labels(task, config), read_gaps(task, config, "train", "train").base
     _, group, sizes = np.unique(landmarks, return_inverse=True, return_counts=True)
     usable = np.setdiff1d(np.flatnonzero(sizes[group] <= MOST_OF_A_LANDMARK), missing)
     drawn = np.sort(np.random.default_rng(config.seed).permutation(usable)[:CALIBRATION_IMAGES])

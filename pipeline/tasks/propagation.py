@@ -10,8 +10,8 @@ from pipeline.console import log
 from pipeline.runner import Task
 from pipeline.settings import GRAPH, GRAPH_SPLITS
 from pipeline.task_context import TaskContext
-from pipeline.tasks.cleaning import choose_source
-from pipeline.tasks.inputs import read_landmarks, read_neighbours, read_pairs
+from pipeline.tasks.inputs import read_neighbours, read_pairs
+from pipeline.tasks.train_labels import choose_source, label_references, read_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def propagation_tasks(config: Config) -> list[Task]:
     """The labels of all images, where a recipe or the recognition asks for them."""
     if not config.needs_propagation:
         return []
-    inputs = [layout.neighbours(GRAPH, GRAPH), layout.images("train"), layout.images("index")]
+    inputs = [layout.neighbours(GRAPH, GRAPH), *label_references(config), layout.images("index")]
     inputs += [layout.neighbours("test", split) for split in GRAPH_SPLITS]
     inputs += [layout.CLEAN_PAIRS] * _compares_train(config)
     inputs += [layout.verified_pairs("train")] * ("train" in config.verified_splits)
@@ -43,7 +43,7 @@ def propagate(task: TaskContext, config: Config) -> None:
     from pipeline.ranking.label_files import write_graph, write_labels
     from pipeline.ranking.propagation import edge_weights, propagate_labels
 
-    own = read_landmarks(task)
+    own = read_labels(task, config)
     landmarks, near = np.unique(own), read_neighbours(task, GRAPH, GRAPH)
     labels = np.full(len(near.rows), NO_LABEL, np.int64)
     labels[: len(own)] = own

@@ -12,16 +12,15 @@ from pipeline.config import Config
 from pipeline.ranking import evidence
 from pipeline.settings import ModelSettings
 from pipeline.task_context import TaskContext
-from pipeline.tasks.cleaning import choose_source
 from pipeline.tasks.evaluation import read_rankings, read_solutions
 from pipeline.tasks.inputs import (
     open_split,
     read_images,
     read_landmark_names,
-    read_landmarks,
     read_neighbours,
     read_votes,
 )
+from pipeline.tasks.train_labels import choose_source, label_references, read_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +49,7 @@ def report_references(config: Config) -> list[str]:
             layout.votes("index"),
             layout.neighbours("test", "train"),
             layout.OVERLAP_PAIRS,
+            *label_references(config),
         ]
     if "index" in config.verified_splits:
         references += [layout.local_features(config.local_model, split) for split in ("test", "index")]
@@ -115,7 +115,7 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
         left_out=_read_left_out(task, config, (train, index, test)),
         names=known.names,
         landmarks=_measure_landmarks(known, judged),
-        reading=_read_votes(task, known) if config.data.has_train and has_photographs else None,
+        reading=_read_votes(task, config, known) if config.data.has_train and has_photographs else None,
         votes=config.vote.votes,
         queries=tabulate_queries(test, judged, known.recognition, known.right),
         recognition=_judge_recognition(known),
@@ -188,12 +188,13 @@ def _describe_model(name: str, model: ModelSettings) -> str:
     return f"The network {name} is {model.backbone}, {model.dims} dimensions, {trained}{more}"
 
 
-def _read_votes(task: TaskContext, known: _Known) -> Reading:
+def _read_votes(task: TaskContext, config: Config, known: _Known) -> Reading:
     from pipeline.report.misses import Reading
 
     near = read_neighbours(task, "test", "train", mapped=True)
     of_test, of_index = (read_votes(task, split).labels for split in ("test", "index"))
-    return Reading(of_test, of_index, near.rows, near.similarities, read_landmarks(task), known.names, known.right)
+    landmarks = read_labels(task, config)
+    return Reading(of_test, of_index, near.rows, near.similarities, landmarks, known.names, known.right)
 
 
 def _judge_recognition(known: _Known) -> Answered | None:
