@@ -396,7 +396,7 @@ class CleanSettings(Settings):
     @property
     def correct_settings(self) -> dict[str, Any]:
         """The settings that decide which labels are corrected (part of the cache key)."""
-        return self.model_dump(include={"min_inliers", "correct_inliers", "correct_neighbours"})
+        return self.model_dump(include={"correct_inliers", "correct_neighbours"})
 
 
 class VoteSettings(Settings):

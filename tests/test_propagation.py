@@ -16,11 +16,13 @@ from pipeline.errors import PipelineError
 from pipeline.features.stacked import StackedVectors
 from pipeline.matching.neighbours import Neighbours
 from pipeline.matching.pair_table import PairTable
-from pipeline.ranking.evidence import DescriptorPair, PropagatedLabels
+from pipeline.ranking.evidence import DescriptorPair, LabelledNeighbours, PropagatedLabels, TrainNeighbours
 from pipeline.ranking.label_files import read_labels, write_labels
 from pipeline.ranking.prediction import RecognitionEvidence, answer_recognition
 from pipeline.ranking.propagation import (
+    STEP,
     STEPS_TAKEN,
+    PropagationStepSettings,
     Spread,
     edge_weights,
     join_lists,
@@ -172,8 +174,42 @@ def test_the_step_lists_what_shares_a_label_first_though_it_resembles_less():
     )
     ranking = Ranking(np.array([[0, 2]], np.int32), np.array([[0.9, 0.5]], np.float32), 3)
     pair = DescriptorPair(queries, index)
-    assert propagation_step(ranking, pair, labels, weight=0.0).rows[0, :3].tolist() == [0, 2, 1]
-    assert propagation_step(ranking, pair, labels, weight=2.0).rows[0, :3].tolist() == [1, 0, 2]
+    for weight, expected in ((0.0, [0, 2]), (2.0, [1, 0])):
+        ranked = propagation_step(ranking, pair, labels, PropagationStepSettings(weight=weight))
+        assert ranked.rows[0, :2].tolist() == expected
+
+
+@pytest.mark.parametrize("direct_weight", [0.0, 0.6])
+def test_the_score_is_similarity_plus_both_products(direct_weight):
+    rng = np.random.default_rng(7)
+    queries, index = (rng.normal(size=(count, 4)) for count in (6, 15))
+    pair = DescriptorPair(*(part / np.linalg.norm(part, axis=1, keepdims=True) for part in (queries, index)))
+    landmarks = np.array([3, 5, 8])
+    spread = [rng.random((count, 3)) * (rng.random((count, 3)) < 0.5) for count in (6, 15)]
+    near = [
+        LabelledNeighbours(
+            -np.sort(-rng.random((count, 4)).astype(np.float32)), rng.choice([3, 5, 8, NO_LABEL], (count, 4))
+        )
+        for count in (6, 15)
+    ]
+    settings = PropagationStepSettings(weight=0.9, direct_weight=direct_weight, votes=3, sharpness=2.0)
+    direct = [np.zeros((count, 3)) for count in (6, 15)]
+    for vectors, (similarities, labels) in zip(direct, near, strict=True):
+        for image in range(len(labels)):
+            relative = similarities[image, :3] / similarities[image, 0]
+            for i in range(3):
+                if labels[image, i] != NO_LABEL:
+                    share = similarities[image, i] * relative[i] / relative.sum()
+                    vectors[image, np.searchsorted(landmarks, labels[image, i])] += share
+    expected = pair.queries @ pair.index.T + 0.9 * spread[0] @ spread[1].T + direct_weight * direct[0] @ direct[1].T
+    every = Ranking(
+        np.tile(np.arange(15, dtype=np.int32), (6, 1)), (pair.queries @ pair.index.T).astype(np.float32), 15
+    )
+    labels = PropagatedLabels(*map(sparse.csr_array, spread), landmarks)
+    ranked = propagation_step(every, pair, labels, settings, TrainNeighbours(*near, landmarks), 15)
+    values = np.take_along_axis(expected, ranked.rows, axis=1)
+    assert (np.diff(values, axis=1) < 1e-5).all()
+    assert [TrainNeighbours in STEP.needs(settings)] == [direct_weight > 0]
 
 
 def test_propagated_labels_are_added_to_the_mean_vote():

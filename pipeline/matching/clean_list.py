@@ -20,6 +20,7 @@ from pipeline.matching.cleaning import (
     correct_labels,
     count_supporters,
     keep_images,
+    most_inliers,
     pick_other_landmarks,
     pick_same_landmark,
 )
@@ -87,18 +88,21 @@ def make_clean_list(folder: Path, train: pd.DataFrame, pairs: pd.DataFrame, sett
 
 
 def write_corrected(
-    folder: Path, train: pd.DataFrame, support: pd.DataFrame, pairs: pd.DataFrame, settings: CleanSettings
+    folder: Path, train: pd.DataFrame, kept: Mask, pairs: pd.DataFrame, others: pd.DataFrame, settings: CleanSettings
 ) -> dict[str, Any]:
     """Write labels.npy, the landmark of each train image, some of them corrected, and train_clean.csv, to which the
     corrected images are added; return the counts.
 
-    support: the table of `make_clean_list`. pairs: as there, of dropped images with kept ones of other landmarks.
+    kept: (N,), of the clean list that was made from `pairs`. others: pairs of dropped images with kept ones of other
+    landmarks.
     """
-    landmarks, supporters = train["landmark"].to_numpy(), support["supporters"].to_numpy()
-    rows, inliers = pairs[["query", "row"]].to_numpy(), pairs["inliers"].to_numpy()
-    corrected = correct_labels(landmarks, supporters, rows, inliers, settings)
+    landmarks = train["landmark"].to_numpy()
+    (within, own), (across, inliers) = (
+        (table[["query", "row"]].to_numpy(), table["inliers"].to_numpy()) for table in (pairs, others)
+    )
+    corrected = correct_labels(landmarks, most_inliers(within, own, len(train)), across, inliers, settings)
     changed = corrected != landmarks
-    _write_kept(folder, train, corrected, support["kept"].to_numpy() | changed)
+    _write_kept(folder, train, corrected, kept | changed)
     np.save(folder / LABELS, corrected)
     return {"corrected": int(changed.sum())}
 

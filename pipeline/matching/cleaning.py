@@ -11,6 +11,8 @@ import numpy as np
 from pipeline.arrays import NONE, AnyIntegers, Integers, Labels, Mask, Rows
 from pipeline.settings import CleanSettings
 
+CLEARLY = 2  # times as many inliers as with any other landmark make a correction
+
 
 def pick_same_landmark(rows: AnyIntegers, own: AnyIntegers, landmarks: AnyIntegers, count: int) -> Rows:
     """The first `count` neighbours of each image that have its landmark, (Q, count) int32, padded with -1.
@@ -50,28 +52,42 @@ def keep_images(landmarks: AnyIntegers, supporters: AnyIntegers, min_neighbours:
     return supported & (left[which] >= 2)
 
 
+def most_inliers(pairs: AnyIntegers, inliers: AnyIntegers, count: int) -> Integers:
+    """The most inliers that each of `count` images has with another in `pairs` (P, 2), (N,); 0 without a pair."""
+    most = np.zeros(count, np.int64)
+    for side in (0, 1):
+        np.maximum.at(most, pairs[:, side], inliers)
+    return most
+
+
 def correct_labels(
-    landmarks: Labels, supporters: AnyIntegers, pairs: AnyIntegers, inliers: AnyIntegers, settings: CleanSettings
+    landmarks: Labels, own: AnyIntegers, pairs: AnyIntegers, inliers: AnyIntegers, settings: CleanSettings
 ) -> Labels:
     """The landmarks (N,) with those of dropped images corrected.
 
-    supporters: (N,), others of its own landmark that support each image. pairs (P, 2): a dropped image and a kept one
-    of another landmark, inliers (P,). A dropped image gets the landmark that most images with at least
-    `settings.correct_inliers` support, if these are at least `settings.correct_neighbours` and more than its
-    supporters; of equally many the one with the most inliers in a pair, then the smaller landmark.
+    own: (N,), the most inliers of each image with one of its landmark. pairs (P, 2): a dropped image and a kept one of
+    another landmark; inliers (P,). A dropped image gets the landmark that it has the most inliers with in a pair, of
+    equal ones the smaller, if at least `settings.correct_neighbours` images of it have `settings.correct_inliers`, and
+    if those most inliers are at least twice as many as with any other landmark, its own included: repeated facades
+    agree with several.
     """
-    strong = inliers >= settings.correct_inliers
-    images, found = pairs[strong, 0], landmarks[pairs[strong, 1]]
-    order = np.lexsort((found, images))
-    images, found, agreeing = images[order], found[order], inliers[strong][order]
+    compared: Integers = np.lexsort((landmarks[pairs[:, 1]], pairs[:, 0]))
+    images, found = pairs[compared, 0].astype(np.int64), landmarks[pairs[compared, 1]]
+    agreeing = inliers[compared].astype(np.int64)
     starts = np.flatnonzero(np.r_[True, (np.diff(images) != 0) | (np.diff(found) != 0)][: len(images)])
-    images, found = images[starts], found[starts]  # one for each landmark that supports an image
-    counts = np.diff(np.r_[starts, len(agreeing)])
-    most = np.maximum.reduceat(agreeing, starts) if len(starts) else agreeing
-    order = np.lexsort((-found, most, counts))  # the last of an image decides
-    enough = order[(counts >= np.maximum(settings.correct_neighbours, supporters[images] + 1))[order]]
+    if not len(starts):
+        return landmarks.copy()
+    images, found = images[starts], found[starts]  # one for each landmark that an image is compared with
+    most = np.maximum.reduceat(agreeing, starts)
+    supporters = np.add.reduceat((agreeing >= settings.correct_inliers).astype(np.int64), starts)
+    order = np.lexsort((found, -most, images))
+    images, found, most, supporters = (values[order] for values in (images, found, most, supporters))
+    is_first = np.r_[True, np.diff(images) != 0]
+    rival = np.r_[np.where(is_first[1:], 0, most[1:]), 0]  # of the landmark that follows the first
+    clear = most >= CLEARLY * np.maximum(rival, own[images])
+    chosen = is_first & clear & (supporters >= settings.correct_neighbours)
     corrected = landmarks.copy()
-    corrected[images[enough]] = found[enough]
+    corrected[images[chosen]] = found[chosen]
     return corrected
 
 

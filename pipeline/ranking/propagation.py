@@ -14,6 +14,7 @@ that were compared geometrically count for more by their inliers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -22,11 +23,11 @@ from pydantic import Field
 
 from pipeline.arrays import NO_LABEL, NONE, AnyIntegers, Doubles, Labels, Mask, Rows
 from pipeline.matching.neighbours import Neighbours
-from pipeline.ranking.evidence import DescriptorPair, PropagatedLabels
-from pipeline.ranking.label_vector import LabelVectors, label_score_step
+from pipeline.ranking.evidence import DescriptorPair, PropagatedLabels, TrainNeighbours
+from pipeline.ranking.label_vector import LabelVectors, label_score_step, make_label_vectors
 from pipeline.ranking.ranking import Ranking
-from pipeline.ranking.step import Step, always
-from pipeline.settings import PropagationSettings, Settings
+from pipeline.ranking.step import Step
+from pipeline.settings import Positive, PropagationSettings, Settings
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -41,6 +42,9 @@ class PropagationStepSettings(Settings):
     """The step propagation."""
 
     weight: Annotated[float, Field(ge=0.0)] = 1.5  # weight of the product of the propagated labels
+    direct_weight: Annotated[float, Field(ge=0.0)] = 0.75  # weight of the product of the label vectors; 0 = none
+    votes: Positive = 5  # nearest train images that a label vector is made of
+    sharpness: Annotated[float, Field(ge=1.0)] = 10.0  # exponent that favours nearer of them; 1 = plain cosines
 
 
 class Spread(NamedTuple):
@@ -130,12 +134,32 @@ def strongest_labels(labels: sparse.csr_array, landmarks: Labels, count: int) ->
 
 
 def propagation_step(
-    ranking: Ranking, descriptors: DescriptorPair, labels: PropagatedLabels, *, weight: float = 1.5, top_k: int = 100
+    ranking: Ranking,
+    descriptors: DescriptorPair,
+    labels: PropagatedLabels,
+    settings: PropagationStepSettings,
+    train: TrainNeighbours | None = None,
+    top_k: int = 100,
 ) -> Ranking:
-    """The best `top_k` of the images listed and of all that share a propagated label with the query, by
-    cos(q, x) + weight * (labels of q · labels of x): `label_score_step` with labels of the whole graph."""
-    vectors = LabelVectors(labels.queries, labels.index)
-    return label_score_step(ranking, descriptors, vectors, alpha=weight, top_k=top_k)
+    """The best `top_k` of the images listed and of all that share a label with the query, by
+    cos(q, x) + weight * (propagated labels of q · of x) + direct_weight * (label vectors of q · of x).
+
+    `label_score_step` with labels of the whole graph beside those of direct train neighbours, which are stronger where
+    an image's neighbours in the graph are mostly index images. train: None = without the latter.
+    """
+    sides = [[math.sqrt(settings.weight) * side] for side in (labels.queries, labels.index)]
+    if train is not None and settings.direct_weight:
+        scale = math.sqrt(settings.direct_weight) / settings.votes
+        for side, direct in zip(sides, make_label_vectors(train, settings.votes, settings.sharpness), strict=True):
+            side.append(scale * direct)
+    vectors = LabelVectors(*(_side_by_side(parts) for parts in sides))
+    return label_score_step(ranking, descriptors, vectors, alpha=1.0, top_k=top_k)
+
+
+def _side_by_side(parts: list[sparse.csr_array]) -> sparse.csr_array:
+    from scipy import sparse
+
+    return sparse.csr_array(sparse.hstack(parts, format="csr"))
 
 
 def _to_matrix(rows: Rows, weights: Doubles, count: int) -> sparse.csr_array:
@@ -195,16 +219,17 @@ def _apply(
     top_k: int,
     descriptors: DescriptorPair,
     labels: PropagatedLabels,
+    train: TrainNeighbours | None = None,
 ) -> Ranking:
-    return propagation_step(ranking, descriptors, labels, weight=settings.weight, top_k=top_k)
+    return propagation_step(ranking, descriptors, labels, settings, train, top_k)
 
 
 STEP = Step(
     "propagation",
-    "similarity plus agreement of labels that have spread through the graph of train and index",
+    "similarity plus agreement of labels, spread through the graph of train and index and of direct train neighbours",
     _apply,
-    always(DescriptorPair, PropagatedLabels),
+    lambda settings: (DescriptorPair, PropagatedLabels) + (TrainNeighbours,) * (settings.direct_weight > 0),
     PropagationStepSettings,
     reads_similarities=True,
-    tunable={"weight": (0.25, 0.5, 1.0, 1.5, 3.0, 6.0)},
+    tunable={"weight": (0.25, 0.5, 1.0, 1.5, 3.0, 6.0), "direct_weight": (0.0, 0.35, 0.75, 1.5, 3.0)},
 )

@@ -49,7 +49,7 @@ def correction_tasks(config: Config) -> list[Task]:
     read = (layout.CLEAN_GLOBAL, layout.images("train"), layout.CLEAN_SUPPORT)
     store = layout.CLEAN_LOCAL
     pairs = PairSelection(store, store, "train", _list_others, (layout.OTHER_NEIGHBOURS,))
-    labels = (layout.OTHER_PAIRS, layout.CLEAN_SUPPORT, layout.images("train"))
+    labels = (layout.CLEAN_PAIRS, layout.OTHER_PAIRS, layout.CLEAN_SUPPORT, layout.images("train"))
     return [
         Task(OTHER_NEIGHBOURS, _pick_others, nearest, read, saves_on_stop=True, shared=True),
         comparison_task(OTHER_PAIRS, pairs, config),
@@ -102,8 +102,9 @@ def _correct(task: TaskContext, config: Config) -> None:
 
     from pipeline.matching.clean_list import write_corrected
 
-    support, pairs = (pd.read_parquet(task.input(name)) for name in (layout.CLEAN_SUPPORT, layout.OTHER_PAIRS))
-    task.facts |= write_corrected(task.folder, read_images(task, "train"), support, pairs, config.clean)
+    pairs, others = (pd.read_parquet(task.input(name)) for name in (layout.CLEAN_PAIRS, layout.OTHER_PAIRS))
+    kept = pd.read_parquet(task.input(layout.CLEAN_SUPPORT))["kept"].to_numpy()
+    task.facts |= write_corrected(task.folder, read_images(task, "train"), kept, pairs, others, config.clean)
     log.info("labels: %(corrected)d dropped photographs get the landmark of others that they verify with", task.facts)
 
 
