@@ -12,17 +12,16 @@ busy machine slows all of them. The columns explain two choices: networks are fo
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.steps import read_peak_mb
+from benchmarks.record import add_json_argument, measure_apart, publish
 from pipeline.device import mixed_precision
+from pipeline.memory import forget_peak, read_peak
 from pipeline.network.backbone import Backbone
 from pipeline.network.folding import fold_for_evaluation
 from pipeline.network.optimiser import batchnorm_layers
@@ -73,7 +72,7 @@ def measure(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return best
 
 
-def compare(name: str, side: int, rounds: int) -> list[float]:
+def compare(name: str, side: int, rounds: int) -> dict[str, float]:
     """Milliseconds per image: evaluation as trained and folded in both precisions, training in both."""
     backbone = Backbone(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(TRAINED_IMAGES, 3, side, side).mul(255).contiguous(memory_format=torch.channels_last)
@@ -82,39 +81,31 @@ def compare(name: str, side: int, rounds: int) -> list[float]:
         plain, folded = backbone, fold_for_evaluation(backbone, CPU, precision)
         works[f"plain {precision}"] = evaluate(plain.eval(), precision, images[:1])
         works[f"folded {precision}"] = evaluate(folded, precision, images[:1])
-    evaluated = list(measure(works, rounds).values())
-    steps = {precision: train(backbone, precision, images) for precision in PRECISIONS}
-    return evaluated + [value / TRAINED_IMAGES for value in measure(steps, max(rounds // 5, 1)).values()]
+    evaluated = measure(works, rounds)
+    steps = {f"train {precision}": train(backbone, precision, images) for precision in PRECISIONS}
+    trained = measure(steps, max(rounds // 5, 1))
+    return evaluated | {name: value / TRAINED_IMAGES for name, value in trained.items()}
 
 
-def weigh(name: str, side: int, rounds: int, answers: Connection) -> None:
-    """Send parameters in millions; milliseconds per image of evaluation and of training; MB at the peak of either.
+def weigh(name: str, side: int, rounds: int) -> dict[str, Any]:
+    """Parameters in millions; milliseconds per image of evaluation and of training; MB at the peak of either.
 
     MB beyond what the process held before, the weights included: of one image evaluated, of a step with a batch.
     """
-    held = read_peak_mb()
+    torch.set_num_threads(1)
+    held = read_peak()
     backbone = Backbone(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(TRAINED_IMAGES, 3, side, side).mul(255).contiguous(memory_format=torch.channels_last)
     evaluated = measure({"": evaluate(fold_for_evaluation(backbone, CPU, "float32"), "float32", images[:1])}, rounds)
-    peak = read_peak_mb()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    peak = read_peak()
+    forget_peak()
     trained = measure({"": train(backbone, "float32", images)}, max(rounds // 5, 1))
     parameters = sum(value.numel() for value in backbone.parameters()) / 1e6
-    answers.send([parameters, evaluated[""], trained[""] / TRAINED_IMAGES, peak - held, read_peak_mb() - held])
-
-
-def weigh_families(names: Sequence[str], side: int, rounds: int) -> None:
-    """Print a row for each network, measured in a process of its own."""
-    titles = ["parameters, M", "evaluation, ms", "training, ms", "evaluation, MB", f"training {TRAINED_IMAGES}, MB"]
-    print("| backbone | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|")
-    context = multiprocessing.get_context("fork")
-    for name in names:
-        answers, sender = context.Pipe(duplex=False)
-        process = context.Process(target=weigh, args=(name, side, rounds, sender))
-        process.start()
-        cells = " | ".join(f"{value:.{1 if at < 3 else 0}f}" for at, value in enumerate(answers.recv()))
-        process.join()
-        print(f"| `{name}` | {cells} |", flush=True)
+    return {
+        "backbone": f"`{name}`", "parameters, M": parameters, "evaluation, ms": evaluated[""],
+        "training, ms": trained[""] / TRAINED_IMAGES, "evaluation, MB": (peak - held) / 1e6,
+        f"training {TRAINED_IMAGES}, MB": (read_peak() - held) / 1e6,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -123,16 +114,15 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="of the square images, in pixels")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--families", action="store_true", help="one of each family, with memory, in float32")
+    add_json_argument(parser)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    names = FAMILIES if given.families and given.names == NAMES else given.names
     if given.families:
-        weigh_families(FAMILIES if given.names == NAMES else given.names, given.side, given.rounds)
-        return
-    titles = ["plain f32", "folded f32", "plain bf16", "folded bf16", "train f32", "train bf16"]
-    print("| backbone, ms per image | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|")
-    for name in given.names:
-        cells = " | ".join(f"{value:.1f}" for value in compare(name, given.side, given.rounds))
-        print(f"| {name} | {cells} |", flush=True)
+        found = [measure_apart(weigh, name, given.side, given.rounds) for name in names]
+    else:
+        found = [{"backbone, ms per image": name, **compare(name, given.side, given.rounds)} for name in names]
+    publish({f"{given.side} px": found}, given.json)
 
 
 if __name__ == "__main__":

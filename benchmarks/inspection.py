@@ -12,24 +12,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from benchmarks.record import add_json_argument, measure_apart, publish
 from pipeline.competition.dataset import SplitListing
 from pipeline.competition.gldv2 import read_gldv2
 from pipeline.images.file_ends import HEAD_BYTES, TAIL_BYTES
 from pipeline.images.inspection import Limits, inspect_photograph
 from pipeline.images.split_table import divide_split
 from pipeline.images.survey import SMALL_FILES, survey_splits
+from pipeline.memory import read_peak
 from pipeline.processes import available_cores
 from pipeline.settings import DataSettings
 from pipeline.task_context import TaskContext
@@ -85,8 +85,8 @@ def inspect_all(folder: Path, split: SplitListing, cores: int, decode: bool) -> 
         survey_splits(task, folder, {"train": split}, DataSettings(strict_decode=decode))
 
 
-def report_speed(folder: Path, count: int) -> None:
-    """Print files per second: of one core, of all, decoded, and of the disk."""
+def measure_speed(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Files per second: of one core, of all, decoded, and of the disk."""
     split, cores = write_files(folder, count), available_cores()
     look = partial(inspect_photograph, limits=LIMITS)
     some = split.paths[: max(count // 10, 1)]
@@ -98,49 +98,39 @@ def report_speed(folder: Path, count: int) -> None:
         "decoded too": len(some) / measure(lambda: inspect_all(folder, pairs, cores, True)),
         "disk, one reader": len(some) / read_ends_uncached(folder, some),
     }
-    for name, rate in seconds.items():
-        print(f"{name:20} {rate:10,.0f} files/s   {GLDV2 / rate / 60:8.1f} minutes for {GLDV2:,}", flush=True)
+    title = f"minutes for {GLDV2:,}"
+    return [{"by": name, "files a second": rate, title: GLDV2 / rate / 60} for name, rate in seconds.items()]
 
 
-def tabulate(rows: int) -> None:
-    """Read a train.csv of so many lines and make the table of it, as stage 01 does; print time and peak memory."""
+def tabulate(rows: int) -> dict[str, Any]:
+    """Read a train.csv of so many lines and make the table of it, as stage 01 does: time and peak memory."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         with open(root / "train.csv", "w", encoding="utf-8") as file:
             file.write("id,landmark_id\n")
             file.writelines(f"{row:016x},{row % 203_094}\n" for row in range(rows))
-        before, begun = peak_memory(), time.perf_counter()
+        before, begun = read_peak(), time.perf_counter()
         split = read_gldv2(root, "nested", ("train",)).splits["train"]
         read = time.perf_counter()
         sizes = np.tile(np.array([640, 480, 90_000]), (rows, 1))
         good, _ = divide_split(root, split, sizes, dict.fromkeys(range(0, rows, 1000), "no such file"))
         good.to_parquet(root / "train.parquet", index=False)
         done = time.perf_counter()
-        print(
-            f"table of {rows:,} rows: read in {read - begun:.0f} s, written in {done - read:.0f} s, "
-            f"peak memory {peak_memory():.2f} GB, of which {before:.2f} GB before it"
-        )
-
-
-def peak_memory() -> float:
-    """Of this process, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    figures = {"rows": rows, "read, s": read - begun, "written, s": done - read}
+    return figures | {"at the peak, MB": read_peak() / 1e6, "of them before it": before / 1e6}
 
 
 def main() -> None:
-    """Print all figures; the table is made in a process of its own, so that its peak is its own."""
+    """All figures; the table is made in a process of its own, so that its peak is its own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--files", type=int, default=20_000, help="JPEGs (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=GLDV2, help="lines of the table (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="on the disk to measure (default: that of temporary files)")
-    parser.add_argument("--table-only", action="store_true", help=argparse.SUPPRESS)
+    add_json_argument(parser)
     given = parser.parse_args()
-    if given.table_only:
-        return tabulate(given.rows)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        report_speed(Path(folder), given.files)
-    command = [sys.executable, "-m", "benchmarks.inspection", "--table-only", "--rows", str(given.rows)]
-    subprocess.run(command, check=True)
+        speed = measure_speed(Path(folder), given.files)
+    publish({"files": speed, "tables": [measure_apart(tabulate, given.rows)]}, given.json)
 
 
 if __name__ == "__main__":

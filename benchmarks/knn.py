@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.record import add_json_argument, publish
 from pipeline.matching import knn
 
 Floats = np.ndarray
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--baselines", nargs="*", default=["torch", "numpy", "sklearn"], help="compared besides faiss")
+    add_json_argument(parser)
     asked = parser.parse_args()
 
     queries, base, k = unit_vectors(asked.queries, asked.width, 1), unit_vectors(asked.base, asked.width, 2), asked.k
@@ -100,13 +102,20 @@ def main() -> None:
     methods |= {name: partial(other, queries, base, k) for name, other in others.items() if name in asked.baselines}
     seconds, rows = best_seconds(methods, asked.rounds)
     fastest = seconds["faiss IndexFlatIP"]
-    print(f"{asked.queries} queries, {asked.base} x {asked.width}, k {k}, best of {asked.rounds} rounds")
-    for name, taken in seconds.items():
-        same = np.mean(rows[name] == rows["ours, exact ties"])
-        print(
-            f"{name:24s} {taken:8.3f} s {asked.queries / taken:8.0f} queries/s  {taken / fastest:5.2f} x faiss  "
-            f"{same:8.4%} of the rows as ours"
-        )
+    found = [
+        {
+            "search": name,
+            "seconds": taken,
+            "queries a second": asked.queries / taken,
+            "time / faiss's": taken / fastest,
+            "rows as ours, %": 100 * float(np.mean(rows[name] == rows["ours, exact ties"])),
+        }
+        for name, taken in seconds.items()
+    ]
+    title = f"{asked.queries} queries, {asked.base:,} vectors of {asked.width}, k {k}, best of {asked.rounds} rounds"
+    ours = seconds["ours, exact ties"]
+    ratios = {f"exact search, {name}": taken / ours for name, taken in seconds.items() if not name.startswith("ours")}
+    publish({title: found}, asked.json, ratios=ratios)
 
 
 if __name__ == "__main__":

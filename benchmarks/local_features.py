@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 import torch
 
+from benchmarks.record import add_json_argument, publish
 from pipeline.features.local_store import ENCODE, LocalFeatures, LocalStore, decode_descriptors, pack
 from pipeline.features.store import write_ragged_in_shards
 
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    add_json_argument(parser)
     asked = parser.parse_args()
     torch.set_num_threads(1)  # more threads only slow the baseline's small arrays down
 
@@ -146,20 +148,19 @@ def main() -> None:
             for name in ("HDF5, opened once", "ours, float16"):
                 methods[f"{name}, {asked.threads} threads"] = partial(read_in_threads, reads[name], rows, asked.threads)
             taken = best_milliseconds(methods, len(rows), asked.rounds)
-        print_table(taken)
-        print()
-        for storage in ENCODE:
-            size = sum(part.stat().st_size for part in (folder / storage).glob("*.npy"))
-            print(f"{storage:8s} {size / 1e6:8.1f} MB")
-        print(f"{'HDF5':8s} {path.stat().st_size / 1e6:8.1f} MB")
-
-
-def print_table(taken: dict[str, float]) -> None:
-    """Print milliseconds per image, and how many times as long both baselines take."""
+        files = {name: [*(folder / name).glob("*.npy")] for name in ENCODE} | {"HDF5": [path]}
+        disk = {name: sum(part.stat().st_size for part in parts) / 1e6 for name, parts in files.items()}
     once, reopened = taken["HDF5, opened once"], taken["HDF5, opened every time"]
-    print(f"{'':34s}      ms/image  opened once / this  opened every time / this")
-    for name, milliseconds in taken.items():
-        print(f"{name:34s} {milliseconds:13.4f} {once / milliseconds:19.1f} {reopened / milliseconds:25.1f}")
+    read = [
+        {"read": name, "ms an image": each, "opened once / this": once / each, "every time / this": reopened / each}
+        for name, each in taken.items()
+    ]
+    tables = {
+        f"{asked.images} images of {asked.keypoints} keypoints, best of {asked.rounds} rounds": read,
+        "on disk": [{"stored as": name, "MB": size} for name, size in disk.items()],
+    }
+    ratios = {f"local features ({name}), HDF5 file kept open": once / taken[f"ours, {name}"] for name in ENCODE}
+    publish(tables, asked.json, ratios=ratios)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 A synthetic table as large as the train set of Google Landmarks v2, in a Parquet file as stage 01 writes it, is read by
 a new process that plans an epoch of training, or an extraction, and loads its first batches. Every path leads to one
 small photograph. Memory is the proportional set size (PSS) of Linux: shared pages count once, divided among the
-processes that share them. `start` is the process with its libraries before it reads the table.
+processes that share them. "before" is the process with its libraries, before it reads the table.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ import argparse
 import multiprocessing
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.record import add_json_argument, measure_apart, publish
 from pipeline.features.global_descriptors import InputImages
 from pipeline.features.row_reuse import key_rows
 from pipeline.images.batch_loader import BatchLoader
 from pipeline.images.batches import plan_evaluation, template_sizes
 from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.split import Split
+from pipeline.memory import read_peak
 from pipeline.network.batch_plan import BatchPlan
 from pipeline.network.training_set import TrainingSet
 from pipeline.settings import ExtractSettings, PhaseSettings
@@ -87,8 +88,8 @@ def proportional_mb(pid: int) -> float:
     return int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0]) / 1e3
 
 
-def measure(work: str, folder: Path, loaders: int) -> None:
-    """Plan and read in this process, and print its memory."""
+def measure(work: str, folder: Path, loaders: int) -> dict[str, Any]:
+    """Plan and read in this process; its memory."""
     torch.zeros(1)
     before, start = proportional_mb(os.getpid()), time.perf_counter()
     split = Split(pd.read_parquet(folder / "train.parquet"), folder)
@@ -98,11 +99,12 @@ def measure(work: str, folder: Path, loaders: int) -> None:
         seconds = time.perf_counter() - start
         own = proportional_mb(os.getpid())
         children = [proportional_mb(one.pid) for one in multiprocessing.active_children() if one.pid]
-        peak = int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1e3
-    print(
-        f"| {work} | {len(split):,} | {seconds:.0f} | {before:,.0f} | {own:,.0f} | {peak:,.0f} "
-        f"| {max(children, default=0):,.0f} | {own + sum(children):,.0f} | {images:,} |"
-    )
+        peak = read_peak() / 1e6
+    return {
+        "work": work, "images": len(split), "seconds": seconds, "before, MB": before, "after, MB": own,
+        "at its peak (resident), MB": peak, "each loader, MB": max(children, default=0.0),
+        "all, MB": own + sum(children), "images read": images,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -112,21 +114,12 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=4_132_914)
     parser.add_argument("--loaders", type=int, default=4)
-    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_json_argument(parser)
     options = parser.parse_args()
-    if options.work:
-        measure(options.work, options.folder, options.loaders)
-        return
     with tempfile.TemporaryDirectory() as folder:
         write_table(Path(folder), options.images)
-        print(
-            "| work | images | s | start, MB | parent, MB | parent at its peak, MB | each loader, MB | all, MB | read |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|", flush=True)
-        for work in WORKS:
-            given = ["--work", work, "--folder", folder, "--loaders", str(options.loaders)]
-            subprocess.run([sys.executable, "-m", "benchmarks.planning", *given], check=True)
+        found = [measure_apart(measure, work, Path(folder), options.loaders) for work in WORKS]
+    publish({"planning": found}, options.json)
 
 
 if __name__ == "__main__":

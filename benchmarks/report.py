@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from benchmarks.record import add_json_argument, publish
 from pipeline.competition.evaluation import Part
 from pipeline.competition.metrics import Truth
 from pipeline.images.split import Split
@@ -33,12 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=100_000, help="test and index images each")
     parser.add_argument("--page", type=Path, help="where the page is written")
+    add_json_argument(parser)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run, metrics = make_run(given.images, Path(folder))
         start = time.perf_counter()
         page = render_report(run, metrics).encode()
-        print(f"{given.images:,} test images: {len(page) / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+        seconds = time.perf_counter() - start
+    publish({"report": [{"test images": given.images, "MB": len(page) / 1e6, "seconds": seconds}]}, given.json)
     if given.page:
         given.page.write_bytes(page)
 

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.record import add_json_argument, publish
 from pipeline.ranking.landmark_groups import group_by_landmark
 from pipeline.ranking.ranking import Ranking
 from pipeline.ranking.two_stage import insert_step, sort_step
 from pipeline.ranking.voting import Votes
 
 MIN_CONFIDENCE = 0.6
+FORMS: dict[str, Callable[[int], Any]] = {"text": str, "numbers": int}  # of landmarks in the loop's tables
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,11 @@ def _rerank_one(query: pd.Series, index: pd.DataFrame) -> list[str]:
     return (positives + inserted + negatives)[: len(images)]
 
 
-def timed(name: str, work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result and the seconds, which are also printed."""
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result and the seconds."""
     start = time.perf_counter()
     result = work()
-    seconds = time.perf_counter() - start
-    print(f"{name:32s} {seconds:10.3f} s", flush=True)
-    return result, seconds
+    return result, time.perf_counter() - start
 
 
 def main() -> None:
@@ -119,26 +119,30 @@ def main() -> None:
     parser.add_argument("--landmarks", type=int, default=81_313)
     parser.add_argument("--places", type=int, default=100, help="length of a list")
     parser.add_argument("--sample", type=int, default=200, help="queries that the loop handles")
+    add_json_argument(parser)
     asked = parser.parse_args()
 
-    world, _ = timed("(synthetic data)", lambda: make_world(asked.queries, asked.images, asked.landmarks, asked.places))
-    groups, grouping = timed("index grouped by landmark", lambda: group_by_landmark(world.index))
-    after_sort, sorting = timed("sort-step", lambda: sort_step(world.ranking, world.queries.labels, world.index.labels))
+    world = make_world(asked.queries, asked.images, asked.landmarks, asked.places)
+    groups, grouping = timed(lambda: group_by_landmark(world.index))
+    after_sort, sorting = timed(lambda: sort_step(world.ranking, world.queries.labels, world.index.labels))
     after_insert, inserting = timed(
-        "insert-step",
-        lambda: insert_step(after_sort, world.queries, groups, min_confidence=MIN_CONFIDENCE, top_k=asked.places),
+        lambda: insert_step(after_sort, world.queries, groups, min_confidence=MIN_CONFIDENCE, top_k=asked.places)
     )
     ours = grouping + sorting + inserting
     sample = min(asked.sample, asked.queries)
-    moved = float((after_insert.rows != world.ranking.rows).any(axis=1).mean())
-    print(f"both steps, {asked.queries} queries: {ours:.2f} s; {moved:.1%} of the lists changed")
+    steps = {"index grouped by landmark": grouping, "sort-step": sorting, "insert-step": inserting, "together": ours}
+    found: list[dict[str, Any]] = [{"step": name, "seconds": seconds, "ratio": None} for name, seconds in steps.items()]
     ids = [[f"{row:016x}" for row in rows] for rows in after_insert.rows[:sample]]
-    for name, form in (("text", str), ("numbers", int)):
+    for name, form in FORMS.items():
         tables = make_tables(world, sample, form)
-        expected, looped = timed(f"pandas loop, {sample}, labels {name}", partial(rerank_by_loop, *tables))
+        expected, looped = timed(partial(rerank_by_loop, *tables))
         assert ids == expected
         theirs = looped / sample * asked.queries
-        print(f"    for all queries {theirs:.0f} s; ratio {theirs / ours:.0f}; lists identical on the sample")
+        what = f"pandas loop, landmarks as {name}, from {sample} queries"
+        found.append({"step": what, "seconds": theirs, "ratio": theirs / ours})
+    title = f"{asked.queries:,} queries x {asked.places}, {asked.images:,} index images, {asked.landmarks:,} landmarks"
+    ratios = {f"sort + insert, pandas loop ({name})": row["ratio"] for name, row in zip(FORMS, found[-2:], strict=True)}
+    publish({title: found}, asked.json, ratios=ratios)
 
 
 if __name__ == "__main__":

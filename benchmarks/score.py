@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.record import add_json_argument, publish
 from pipeline.processes import start_workers
 
 INDEX_IMAGES, LANDMARKS = 761_757, 81_313
@@ -69,8 +71,8 @@ def write_files(folder: Path, queries: int) -> None:
     write_recognition(folder, queries, rng)
 
 
-def measure(folder: Path, solution: str, submission: str) -> str:
-    """The time and peak memory of scoring these two files, as text."""
+def measure(folder: Path, solution: str, submission: str) -> dict[str, Any]:
+    """The time and peak memory of scoring these two files."""
     files = ["--solution", str(folder / solution), "--submission", str(folder / submission)]
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "pipeline.score", *files], stdout=subprocess.DEVNULL)
@@ -78,24 +80,27 @@ def measure(folder: Path, solution: str, submission: str) -> str:
     seconds = time.perf_counter() - start
     if status:
         raise SystemExit(f"scoring {submission} by {solution} failed")
-    return f"{seconds:.1f} s, of which {used.ru_utime:.1f} s on the processor, {used.ru_maxrss / 1024:.0f} MiB"
+    row: dict[str, Any] = {"submission": submission, "solution": solution, "seconds": seconds}
+    return row | {"of them processor time": used.ru_utime + used.ru_stime, "MB": used.ru_maxrss / 1e3}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=117_577)
     parser.add_argument("--folder", type=Path, help="where the files are written; they are deleted at the end")
+    add_json_argument(parser)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as made:
         folder = Path(made)
         with start_workers(1) as pool:  # peak memory of a process includes that of its parent
             pool.submit(write_files, folder, asked.queries).result()
-        for solution, submission in (
+        pairs = (
             ("solution_some.csv", "retrieval.csv"),
             ("solution_all.csv", "retrieval.csv"),
             ("solution_landmarks.csv", "recognition.csv"),
-        ):
-            print(f"{submission} by {solution}: {measure(folder, solution, submission)}")
+        )
+        found = [measure(folder, *pair) for pair in pairs]
+    publish({f"{asked.queries:,} queries": found}, asked.json)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import ransac
 from skimage.transform import AffineTransform
 
+from benchmarks.record import add_json_argument, publish
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--keypoints", type=int, default=1_000)
     parser.add_argument("--share", type=float, default=0.3, help="fraction of the keypoints on the surface")
     parser.add_argument("--rounds", type=int, default=3)
+    add_json_argument(parser)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -188,19 +190,25 @@ def main() -> None:
         },
         asked.rounds,
     )
-    print(f"{len(pairs)} pairs, {asked.keypoints} keypoints x {WIDTH}, one thread, best of {asked.rounds} rounds")
+    compared = []
     for name, method in methods.items():
         recalls = [recall(pair, method(pair.query, pair.base)) for pair in together]
         false = [len(method(pair.query, pair.base).inliers) for pair in apart]
-        print(
-            f"{name:16s} {len(pairs) / seconds[name]:8.2f} pairs/s  "
-            f"{seconds['published loop'] / seconds[name]:6.1f} x the published loop  "
-            f"recall {np.mean(recalls):.4f}, least {np.min(recalls):.4f}  "
-            f"inliers of pairs that share nothing: mean {np.mean(false):.1f}, most {np.max(false)}"
-        )
+        compared.append(
+            {
+                "method": name, "pairs a second": len(pairs) / seconds[name],
+                "ratio": seconds["published loop"] / seconds[name], "recall": float(np.mean(recalls)),
+                "least recall": float(np.min(recalls)), "inliers where nothing is shared": float(np.mean(false)),
+                "at most": int(np.max(false)),
+            }
+        )  # fmt: skip
+    steps = []
     for name, some in {"sharing a surface": together, "sharing nothing": apart}.items():
         match, fit = milliseconds_of_steps(some, asked.rounds)
-        print(f"ours, pairs {name:18s} {match:.2f} ms per pair to match, {fit:.2f} ms to fit")
+        steps.append({"ours, one pair at a time": name, "matching, ms": match, "fitting, ms": fit})
+    title = f"{len(pairs)} pairs, {asked.keypoints} keypoints x {WIDTH}, one thread, best of {asked.rounds} rounds"
+    ratios = {"verification, kd-tree + scikit-image": compared[-1]["ratio"]}
+    publish({title: compared, "of these": steps}, asked.json, ratios=ratios)
 
 
 if __name__ == "__main__":
