@@ -6,6 +6,7 @@ from pipeline.ranking import (
     diffusion,
     expansion,
     graph_traversal,
+    inlier_score,
     k_reciprocal,
     label_vector,
     propagation,
@@ -27,6 +28,7 @@ def keep_neighbours(ranking: Ranking, settings: Settings, top_k: int) -> Ranking
 _STEPS = (
     Step("knn", "the nearest neighbours as searched; every recipe starts with it", keep_neighbours),
     verified.STEP,
+    inlier_score.STEP,
     two_stage.SORT,
     two_stage.INSERT,
     soft.STEP,
