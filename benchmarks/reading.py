@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, help="a folder of JPEGs, searched with what is below it")
     parser.add_argument("--size", type=int, nargs=2, action="append", help="width and height of the images of a batch")
     parser.add_argument("--count", type=int, default=192, help="photographs at most")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     add_json_argument(parser)
     asked = parser.parse_args()
     torch.set_num_threads(1)
