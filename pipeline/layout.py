@@ -45,6 +45,7 @@ OVERLAP_PAIRS = f"{OVERLAP}:overlap.csv"
 # Stage 09
 PROPAGATE = "09_propagate_labels"  # labels through the graph of train and index
 RECOGNITION = f"{PREDICT}:recognition.parquet"
+CALIBRATION = f"{PREDICT}:calibration.json"  # scores to probabilities
 UNKNOWN = f"{PREDICT}:unknown.json"  # the support that an answer needs
 
 # Stage 12

@@ -92,6 +92,26 @@ def answer_recognition(evidence: RecognitionEvidence, settings: RecognitionSetti
     return recognise(weights, labels, votes=votes, root=root, lower_by=lower_by, ban_above=ban_above)
 
 
+def answer_train_images(
+    near: LabelledNeighbours,
+    inliers: AnyIntegers | None,
+    propagated: PropagatedLabels | None,
+    settings: RecognitionSettings,
+) -> Recognition:
+    """The answers to train images by their other train images, as `answer_recognition` gives them to test images.
+
+    near, inliers (Q, k): k = `settings.votes`. propagated: its queries are these images. Neither a classifier nor
+    non-landmarks are asked.
+    """
+    weights: Weights = raise_votes(near.similarities, settings.power)
+    if settings.max_inliers and inliers is not None:
+        weights = weigh_votes(weights, inliers, settings.max_inliers)
+    labels = near.labels
+    if settings.propagation and propagated is not None:
+        weights, labels = _add_propagated(weights, labels, propagated, settings.propagation)
+    return recognise(weights, labels, votes=labels.shape[1], root=settings.power)
+
+
 def _add_propagated(
     weights: Weights, labels: Labels, propagated: PropagatedLabels, weight: float
 ) -> tuple[Weights, Labels]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from pipeline.arrays import NO_LABEL, NONE, AnyIntegers, Doubles, Labels, Mask, Rows
+from pipeline.arrays import NO_LABEL, NONE, AnyIntegers, Doubles, Integers, Labels, Mask, Rows
 from pipeline.matching.neighbours import Neighbours
 from pipeline.ranking.evidence import DescriptorPair, PropagatedLabels, TrainNeighbours
 from pipeline.ranking.label_vector import LabelVectors, label_score_step, make_label_vectors
@@ -131,6 +131,30 @@ def strongest_labels(labels: sparse.csr_array, landmarks: Labels, count: int) ->
     names[images[chosen], at] = landmarks[labels.indices[chosen]]
     strengths[images[chosen], at] = labels.data[chosen]
     return names, strengths
+
+
+def returned_strengths(rows: Rows, weights: Doubles, degrees: Doubles, alpha: float, images: Integers) -> Doubles:
+    """How much of an image's own label comes back to it over its neighbours, (I,), if it receives as a query does.
+
+    rows, weights (N, k), degrees (N,): of the graph. images (I,): rows. Only the way to a neighbour and back counts: a
+    longer one carries little, because alpha and an edge are factors of each step.
+    """
+    from scipy import sparse
+
+    edges, roots = _to_matrix(rows, weights, len(rows)), sparse.diags_array(_inverse_roots(degrees))
+    sent = sparse.csr_array((edges[images] + edges.T.tocsr()[images]) / 2) @ roots
+    received = sparse.csr_array(edges[images] @ roots)
+    return alpha * np.asarray(received.multiply(sent).sum(axis=1)).ravel() * _inverse_roots(degrees)[images]
+
+
+def lower_labels(labels: sparse.csr_array, columns: Integers, amounts: Doubles) -> sparse.csr_array:
+    """The labels (Q, L), in each row that of `columns` (Q,) weaker by `amounts` (Q,), though not below 0."""
+    lowered = labels.copy()
+    images = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
+    own = labels.indices == columns[images]
+    lowered.data = np.where(own, np.maximum(labels.data - amounts[images], 0.0), labels.data)
+    lowered.eliminate_zeros()
+    return lowered
 
 
 def propagation_step(

@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.arrays import NO_LABEL
 from pipeline.competition.metrics import Truth
 from pipeline.images.split import Split
+from pipeline.ranking.calibration import Calibration, to_probabilities
 from pipeline.ranking.recognition import Recognition
 from pipeline.report.answers import name_landmark
 from pipeline.report.charts import Chart, Titles, draw_bars
@@ -25,9 +26,14 @@ GAINS_TEXT = (
 
 
 def tabulate_queries(
-    test: Split, judged: JudgedRanking | None, recognition: Recognition | None, right: Truth | None
+    test: Split,
+    judged: JudgedRanking | None,
+    recognition: Recognition | None,
+    right: Truth | None,
+    calibration: Calibration = Calibration(None),
 ) -> pd.DataFrame:
-    """A row per test image: id, shows (landmarks, spaces between), taken_for, confidence, to_find, ap_first, ap_last.
+    """A row per test image: id, shows (landmarks, spaces between), taken_for, confidence, probability (of being right),
+    to_find, ap_first, ap_last.
 
     Columns that nobody knows are left out; a query that is not scored has no precisions.
     """
@@ -37,6 +43,9 @@ def tabulate_queries(
     if recognition is not None:
         columns["taken_for"] = ["" if label == NO_LABEL else str(label) for label in recognition.labels.tolist()]
         columns["confidence"] = recognition.scores
+        if calibration.slope is not None:
+            chances = to_probabilities(recognition.scores, calibration)
+            columns["probability"] = np.where(recognition.labels == NO_LABEL, 0.0, chances)
     if judged is not None:
         columns["to_find"] = judged.truth.counts[: len(test)]
         columns["ap_first"], columns["ap_last"] = (judged.steps[at].precisions for at in (0, -1))

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.images.split import Split
 from pipeline.progress import format_about
 from pipeline.report.answers import Answers, show_answers
-from pipeline.report.confidence import Answered, draw_gap_curve, draw_reliability
+from pipeline.report.confidence import Answered, draw_gap_curve, draw_reliability, tabulate_reliability
 from pipeline.report.explanation import Explainer
 from pipeline.report.gallery import Gallery, show_galleries
 from pipeline.report.landmark_table import tabulate_landmarks
@@ -130,6 +130,7 @@ def _show_recognition(run: Run) -> dict[str, Any]:
     answered = run.recognition
     return {
         "confidence": _present([draw_reliability(answered), draw_gap_curve(answered)]) if answered else [],
+        "reliability": tabulate_reliability(answered) if answered else None,
         "mistakes": show_mistakes(answered, run.reading, run.test, run.train, run.settings.queries)
         if answered and run.reading
         else [],

@@ -9,9 +9,6 @@ from pipeline.config import Config
 from pipeline.settings import NON_LANDMARK
 from pipeline.task_context import TaskContext
 from pipeline.tasks.inputs import (
-    descriptor_references,
-    open_descriptors,
-    read_gaps,
     read_labelled_neighbours,
     read_neighbours,
     read_pairs,
@@ -21,11 +18,7 @@ from pipeline.tasks.train_labels import label_references, read_labels
 
 if TYPE_CHECKING:
     from pipeline.ranking.prediction import Classifier, RecognitionEvidence
-    from pipeline.ranking.unknown import UnknownThreshold
     from pipeline.ranking.voting import Votes
-
-CALIBRATION_IMAGES = 1_000  # train images that the support of answers is calibrated on
-MOST_OF_A_LANDMARK = 500  # images; a landmark with more is left out there, so that lists stay short
 
 
 def vote_references(config: Config) -> list[str]:
@@ -68,35 +61,6 @@ def read_recognition_evidence(task: TaskContext, config: Config) -> RecognitionE
         [_open_classifier(task, config, name) for name in config.models] if asked.head_power else [],
         non_landmarks,
         read_propagated(task, config) if asked.propagation else None,
-    )
-
-
-def unknown_references(config: Config) -> list[str]:
-    """What `calibrate_support` reads."""
-    return [*label_references(config), *descriptor_references(config, "train")]
-
-
-def calibrate_support(task: TaskContext, config: Config) -> UnknownThreshold:
-    """The support that an answer needs to be one for a landmark of train, found on a random sample of train."""
-    import numpy as np
-
-    from pipeline.matching.gaps import Gaps
-    from pipeline.matching.knn import search_exact
-    from pipeline.ranking.evidence import LabelledNeighbours
-    from pipeline.ranking.unknown import UnknownThreshold, calibrate_unknown
-    from pipeline.ranking.voting import neighbour_labels
-
-    landmarks, missing = read_labels(task, config), read_gaps(task, config, "train", "train").base
-    _, group, sizes = np.unique(landmarks, return_inverse=True, return_counts=True)
-    usable = np.setdiff1d(np.flatnonzero(sizes[group] <= MOST_OF_A_LANDMARK), missing)
-    drawn = np.sort(np.random.default_rng(config.seed).permutation(usable)[:CALIBRATION_IMAGES])
-    if not len(drawn):
-        return UnknownThreshold(None)
-    train, votes = open_descriptors(task, config, "train"), config.recognition.votes
-    k = votes + int(sizes[group][drawn].max())
-    near = Gaps(base=missing).search(search_exact, train[drawn], train, k, drawn)
-    return calibrate_unknown(
-        LabelledNeighbours(near.similarities, neighbour_labels(near.rows, landmarks)), landmarks[drawn], votes
     )
 
 

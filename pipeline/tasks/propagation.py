@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.arrays import Rows
+    from pipeline.arrays import Doubles, Rows
     from pipeline.matching.neighbours import Neighbours
+    from pipeline.matching.pair_table import PairTable
     from pipeline.ranking.evidence import PropagatedLabels
     from pipeline.ranking.propagation import Spread
 
@@ -29,7 +30,7 @@ def propagation_tasks(config: Config) -> list[Task]:
         return []
     inputs = [layout.neighbours(GRAPH, GRAPH), *label_references(config), layout.images("index")]
     inputs += [layout.neighbours("test", split) for split in GRAPH_SPLITS]
-    inputs += [layout.CLEAN_PAIRS] * _compares_train(config)
+    inputs += [layout.CLEAN_PAIRS] * compares_train(config)
     inputs += [layout.verified_pairs("train")] * ("train" in config.verified_splits)
     settings = config.propagation.model_dump(exclude={"neighbours"})
     return [Task(layout.PROPAGATE, propagate, settings, tuple(inputs))]
@@ -41,13 +42,13 @@ def propagate(task: TaskContext, config: Config) -> None:
 
     from pipeline.arrays import NO_LABEL
     from pipeline.ranking.label_files import write_graph, write_labels
-    from pipeline.ranking.propagation import edge_weights, propagate_labels
+    from pipeline.ranking.propagation import propagate_labels
 
     own = read_labels(task, config)
     landmarks, near = np.unique(own), read_neighbours(task, GRAPH, GRAPH)
     labels = np.full(len(near.rows), NO_LABEL, np.int64)
     labels[: len(own)] = own
-    weights = edge_weights(near, config.propagation, _compare_train(task, config, near.rows, len(own)))
+    weights = weigh_graph(task, config, near, len(own))
     kept, alpha = config.propagation.kept_labels, config.propagation.alpha
     spread = propagate_labels(near.rows, weights, labels, landmarks, alpha, kept)
     inliers = read_pairs(task, "train") if "train" in config.verified_splits else None
@@ -99,23 +100,33 @@ def read_spread(task: TaskContext) -> Spread:
     return Spread(sparse.csr_array(sparse.vstack(parts, format="csr")), np.load(folder / DEGREES))
 
 
-def _compares_train(config: Config) -> bool:
-    return config.propagation.inlier_weight > 0 and choose_source(config) == "verify"
-
-
-def _compare_train(task: TaskContext, config: Config, rows: Rows, train_count: int) -> NDArray[np.int32] | None:
-    """The inliers of the train pairs that stage 03 has compared, (N, k); None where it has not."""
+def read_train_pairs(task: TaskContext) -> PairTable:
+    """The inliers of the train pairs that stage 03 has compared, each pair in both directions."""
     import numpy as np
     import pandas as pd
 
     from pipeline.matching.pair_table import PairTable
 
-    if not _compares_train(config):
-        return None
     table = pd.read_parquet(task.input(layout.CLEAN_PAIRS))
     one, other, inliers = (table[name].to_numpy() for name in ("query", "row", "inliers"))
-    both = PairTable(np.concatenate([one, other]), np.concatenate([other, one]), np.concatenate([inliers, inliers]))
-    return both.look_up(_only_train(rows, train_count))
+    return PairTable(np.concatenate([one, other]), np.concatenate([other, one]), np.concatenate([inliers, inliers]))
+
+
+def weigh_graph(task: TaskContext, config: Config, near: Neighbours, train_count: int) -> Doubles:
+    """The weights of the edges of the graph, (N, k)."""
+    from pipeline.ranking.propagation import edge_weights
+
+    return edge_weights(near, config.propagation, _compare_train(task, config, near.rows, train_count))
+
+
+def compares_train(config: Config) -> bool:
+    """Whether edges of the graph count for more by the inliers of train pairs."""
+    return config.propagation.inlier_weight > 0 and choose_source(config) == "verify"
+
+
+def _compare_train(task: TaskContext, config: Config, rows: Rows, train_count: int) -> NDArray[np.int32] | None:
+    """The inliers of the train pairs that stage 03 has compared, (N, k); None where it has not."""
+    return read_train_pairs(task).look_up(_only_train(rows, train_count)) if compares_train(config) else None
 
 
 def _only_train(rows: Rows, train_count: int) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.competition.evaluation import Part
     from pipeline.competition.metrics import Truth
     from pipeline.images.split import Split
+    from pipeline.ranking.calibration import Calibration
     from pipeline.ranking.recognition import Recognition
     from pipeline.report.answers import Answers
     from pipeline.report.confidence import Answered
@@ -42,7 +44,8 @@ OF_THE_PLACE = ("run", "runtime.", "data.root")  # settings that say where and o
 
 def report_references(config: Config) -> list[str]:
     """What `open_run` reads beside what scores are made of."""
-    references = [layout.LANDMARK_NAMES, *map(layout.left_out, _list_decoding(config))]
+    references = [layout.CALIBRATION] * (not config.data.is_benchmark)
+    references += [layout.LANDMARK_NAMES, *map(layout.left_out, _list_decoding(config))]
     if config.data.has_train:
         references += [
             layout.votes("test"),
@@ -117,7 +120,7 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
         landmarks=_measure_landmarks(known, judged),
         reading=_read_votes(task, config, known) if config.data.has_train and has_photographs else None,
         votes=config.vote.votes,
-        queries=tabulate_queries(test, judged, known.recognition, known.right),
+        queries=tabulate_queries(test, judged, known.recognition, known.right, known.calibration),
         recognition=_judge_recognition(known),
         histories={title: pd.read_csv(task.input(file)) for title, file in _list_histories(config).items()},
         overlap=read_overlap(task.input(layout.OVERLAP_PAIRS)) if config.data.has_train else None,
@@ -131,12 +134,14 @@ def open_run(task: TaskContext, config: Config, judged: JudgedRanking | None) ->
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of recognition: names of landmarks, the answers by test row, the solution, and it by test row."""
+    """What is known of recognition: names of landmarks, the answers by test row, the solution, it by test row, and how
+    probable an answer is."""
 
     names: dict[int, str]
     recognition: Recognition | None
     part: Part | None
     right: Truth | None
+    calibration: Calibration
 
 
 def _read_known(task: TaskContext, config: Config, count: int) -> _Known:
@@ -145,18 +150,21 @@ def _read_known(task: TaskContext, config: Config, count: int) -> _Known:
     import pandas as pd
 
     from pipeline.competition.metrics import Truth
+    from pipeline.ranking.calibration import Calibration
     from pipeline.ranking.recognition import Recognition
 
     names = read_landmark_names(task)
     if config.data.is_benchmark:
-        return _Known(names, None, None, None)
+        return _Known(names, None, None, None, Calibration(None))
     table = pd.read_parquet(task.input(layout.RECOGNITION))
     answers = Recognition(table["labels"].to_numpy(), table["scores"].to_numpy())
+    calibration = Calibration(**json.loads(task.input(layout.CALIBRATION).read_text(encoding="utf-8")))
     part = read_solutions(task, config)[1].get("all")
     if part is None:
-        return _Known(names, answers, None, None)
+        return _Known(names, answers, None, None, calibration)
     queries = np.repeat(part.queries, part.truth.counts)
-    return _Known(names, answers, part, Truth.from_pairs(queries[queries >= 0], part.truth.values[queries >= 0], count))
+    right = Truth.from_pairs(queries[queries >= 0], part.truth.values[queries >= 0], count)
+    return _Known(names, answers, part, right, calibration)
 
 
 def list_changed(config: Config) -> dict[str, tuple[Any, Any]]:
@@ -202,7 +210,7 @@ def _judge_recognition(known: _Known) -> Answered | None:
 
     if known.part is None or known.recognition is None:
         return None
-    return judge_answers(known.recognition.labels, known.recognition.scores, known.part)
+    return judge_answers(known.recognition.labels, known.recognition.scores, known.part, known.calibration)
 
 
 def _measure_landmarks(known: _Known, judged: JudgedRanking | None) -> pd.DataFrame | None:
