@@ -175,11 +175,11 @@ class _Source:
     def _define(self, name: str) -> Definition:
         own = [each for each in self.statements if not each.startswith(".")] if name == WHOLE else [name]
         walks = list(dict.fromkeys(walk for each in own for walk in self.statements[each]))
-        imports = sorted(" ".join(walk.words) for walk in walks if walk.is_import)
-        words = [*imports, *(word for walk in walks if not walk.is_import for word in walk.words)]
+        imports = sorted(walk.text for walk in walks if walk.is_import)
+        texts = [*imports, *(walk.text for walk in walks if not walk.is_import)]
         names = {""} if name else set()  # what runs at import runs before any definition
         return Definition(
-            _hash(words),
+            _hash(texts),
             frozenset(names.union(*(walk.names for walk in walks))),
             frozenset().union(*(walk.attributes for walk in walks)),
             frozenset().union(*(walk.imports for walk in walks)),
@@ -194,28 +194,32 @@ class _Walk:
 
     def __init__(self, node: ast.AST):
         self.is_import = isinstance(node, IMPORTS)
-        self.words: list[str] = []
         self.names: set[str] = set()
         self.attributes: set[str] = set()
         self.imports: set[tuple[str, str]] = set()
-        self._visit(node)
+        words: list[str] = []
+        self._visit(node, words)
+        self.text = (" " if self.is_import else "\n").join(words)
 
-    def _visit(self, node: ast.AST, in_class: bool = False) -> None:
+    def _visit(self, node: ast.AST, words: list[str], in_class: bool = False) -> None:
         kind = type(node)
         if kind in REFERRING:
             self._refer(node)
-        self.words.append(kind.__name__)
+        words.append(kind.__name__)
         for name in kind._fields:
-            value = getattr(node, name, None)
-            if value is None or value == [] or name in NOT_RUN or (name == "annotation" and not in_class):
+            if name in NOT_RUN or (name == "annotation" and not in_class):
                 continue
-            self.words.append(name)
-            for part in value if isinstance(value, list) else (value,):
+            value = getattr(node, name, None)
+            parts = value if isinstance(value, list) else () if value is None else (value,)
+            if not parts:
+                continue
+            words.append(name)
+            for part in parts:
                 if not isinstance(part, ast.AST):
-                    self.words.append(repr(part))
+                    words.append(repr(part))
                 elif name != "body" or not _is_text(part):
-                    self._visit(part, kind is ast.ClassDef)
-            self.words.append(")")
+                    self._visit(part, words, kind is ast.ClassDef)
+            words.append(")")
 
     def _refer(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):
