@@ -3,8 +3,8 @@
     python -m benchmarks.growth                            worlds of photographs, and descriptors up to GLDv2's numbers
     python -m benchmarks.growth --worlds 1 4 --vectors 0.004
 
---worlds: the demo world of configs/smoke.toml (96 px, an untrained ResNet-18) with so many times 96 train, 72 index
-and 24 test photographs. --vectors: random descriptors of 64 dimensions, this part of GLDv2's 1,580,470 (clean) train,
+--worlds: the demo world of configs/smoke.toml (96 px, an untrained ResNet-18) with so many times 64 train, 48 index
+and 16 test photographs. --vectors: random descriptors of 64 dimensions, this part of GLDv2's 1,580,470 (clean) train,
 761,757 index and 117,577 test images; --approximate: the same with an inverted file in place of exact search, whose
 seconds grow with the square. Every stage runs in a process of its own. Seconds are processor time of the process, its
 start of some seconds included; memory is the most that it held, by its manifests.
@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.record import ROOT, add_json_argument, publish
 
-PHOTOGRAPHS = {"train": 96, "index": 72, "test": 24}
+PHOTOGRAPHS = {"train": 64, "index": 48, "test": 16}
 GLDV2 = {"train": 1_580_470, "index": 761_757, "test": 117_577}
 LANDMARKS, DIMS, NOISE = 81_313, 64, 0.9
 BLOCK = 1 << 16

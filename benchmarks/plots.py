@@ -29,8 +29,9 @@ def draw_plots(records: Records, folder: Path) -> None:
         ratios = dict(list_ratios(records))
         if ratios:
             _draw_ratios(ratios, folder / RATIOS)
-        if "growth" in records:
-            _draw_growth(records["growth"]["series"], folder / GROWTH)
+        series = {title: one for record in records.values() for title, one in record.get("series", {}).items()}
+        if series:
+            _draw_growth(series, folder / GROWTH)
 
 
 def list_ratios(records: Records) -> Iterator[tuple[str, float]]:

@@ -2,7 +2,7 @@
 
 benchmarks/run_all.sh                               20 minutes on two free cores
 benchmarks/run_all.sh --full                        the sizes of Google Landmarks v2 throughout: hours
-benchmarks/run_all.sh --only knn growth
+benchmarks/run_all.sh --only knn growth-worlds
 benchmarks/run_all.sh --only                        no benchmark: the page from the figures that are there
 """
 
@@ -48,7 +48,8 @@ BENCHMARKS = {
     "score": Benchmark("score", "--queries 30000"),
     "report": Benchmark("report"),
     "memory": Benchmark("memory"),
-    "growth": Benchmark("growth", "", "--vectors 0.015625 0.0625 0.25 1"),
+    "growth-worlds": Benchmark("growth", "--vectors --approximate", "--vectors --approximate --worlds 1 4 16 64"),
+    "growth-vectors": Benchmark("growth", "--worlds", "--worlds --vectors 0.015625 0.0625 0.25 1"),
 }
 
 

@@ -27,7 +27,7 @@ AFTER = "<!-- end -->\n\nAnd\n<!-- benchmark other -->\nkept\n<!-- end -->\n"
 @pytest.fixture
 def records(tmp_path):
     publish({"1,000 queries": SEARCHES}, tmp_path / "knn.json", ratios={"exact search, faiss": 1.22})
-    publish({"worlds": []}, tmp_path / "growth.json", series={"worlds": GROWN})
+    publish({"worlds": []}, tmp_path / "growth-worlds.json", series={"worlds": GROWN})
     return read_records(tmp_path)
 
 
