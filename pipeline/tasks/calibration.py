@@ -93,12 +93,16 @@ def calibrate_scores(task: TaskContext, config: Config, sample: TrainSample | No
 
     if sample is None or not _can_calibrate(config):
         return Calibration(None)
-    answers = [_answer_sample(task, config, sample, hides_own) for hides_own in (False, True)]
+    received = _propagate(task, config, sample) if config.recognition.propagation else (None, None)
+    sides = zip(received, (False, True), strict=True)
+    answers = [_answer_sample(task, config, sample, labels, hides_own) for labels, hides_own in sides]
     right = np.concatenate([labels == sample.landmarks[sample.rows] for labels, _ in answers])
     return fit_calibration(np.concatenate([scores for _, scores in answers]), right)
 
 
-def _answer_sample(task: TaskContext, config: Config, sample: TrainSample, hides_own: bool) -> Recognition:
+def _answer_sample(
+    task: TaskContext, config: Config, sample: TrainSample, propagated: PropagatedLabels | None, hides_own: bool
+) -> Recognition:
     """The answers to the sample. hides_own: as if train had none of the image's landmark."""
     from pipeline.arrays import NO_LABEL, NONE, close_gaps
     from pipeline.ranking.evidence import LabelledNeighbours
@@ -110,7 +114,6 @@ def _answer_sample(task: TaskContext, config: Config, sample: TrainSample, hides
     values = (sample.near.similarities, 0.0), (labels, NO_LABEL), (sample.near.rows, NONE)
     similarities, labels, rows = (close_gaps(one, hidden, fill)[:, first] for one, fill in values)
     inliers = _count_inliers(task, config, sample, rows) if config.recognition.max_inliers else None
-    propagated = _propagate(task, config, sample, hides_own) if config.recognition.propagation else None
     return answer_train_images(LabelledNeighbours(similarities, labels), inliers, propagated, config.recognition)
 
 
@@ -138,8 +141,8 @@ def _count_inliers(task: TaskContext, config: Config, sample: TrainSample, rows:
     return np.maximum(read_train_pairs(task).look_up(every)[sample.rows], usual)
 
 
-def _propagate(task: TaskContext, config: Config, sample: TrainSample, hides_own: bool) -> PropagatedLabels:
-    """The labels that the sample receives, without what it sent itself, or without all of its landmark."""
+def _propagate(task: TaskContext, config: Config, sample: TrainSample) -> tuple[PropagatedLabels, PropagatedLabels]:
+    """The labels that the sample receives: without what it sent itself, and without all of its landmark."""
     import numpy as np
 
     from pipeline.ranking.evidence import PropagatedLabels
@@ -150,5 +153,8 @@ def _propagate(task: TaskContext, config: Config, sample: TrainSample, hides_own
     landmarks, own = np.unique(sample.landmarks, return_inverse=True)
     received = receive_labels(near.rows[sample.rows], weights[sample.rows], spread, settings.kept_labels)
     amounts = returned_strengths(near.rows, weights, spread.degrees, settings.alpha, sample.rows)
-    amounts = np.full(len(amounts), np.inf) if hides_own else amounts
-    return PropagatedLabels(lower_labels(received, own[sample.rows], amounts), received[:0], landmarks)
+    known, unknown = (
+        PropagatedLabels(lower_labels(received, own[sample.rows], lowered_by), received[:0], landmarks)
+        for lowered_by in (amounts, np.full(len(amounts), np.inf))
+    )
+    return known, unknown
