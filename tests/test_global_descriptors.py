@@ -194,7 +194,9 @@ def test_no_photographs_with_a_longest_side_have_an_empty_matrix_and_sizes_belon
             extract_descriptors(network, InputImages([tmp_path / "a.jpg"], np.ones(1), None, sizes), wrong, CPU)
 
 
-def test_a_batch_that_does_not_fit_is_halved_with_a_warning_and_no_later_one_is_tried_whole(caplog):
+def test_a_batch_that_does_not_fit_is_halved_with_a_warning_and_no_later_one_is_tried_whole(caplog, monkeypatch):
+    at_once = "pipeline.features.multi_scale.run_in_even_batches"
+    monkeypatch.setattr(at_once, lambda network, images: network(images))  # as on a GPU
     tried = []
 
     class Small(nn.Module):

@@ -7,7 +7,6 @@ given longest side (the protocol of Revisited Oxford and Paris). `multi_scale` d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,9 +25,11 @@ from pipeline.features.store import Arrays
 from pipeline.images.batch_loader import BatchLoader, OnBad, by_position
 from pipeline.images.batches import PlannedBatch, group_by_size, plan_evaluation, template_sizes
 from pipeline.images.device_copies import copy_ahead
+from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.plan_ahead import PlanAhead
 from pipeline.images.split import Split
-from pipeline.processes import one_thread_each
+from pipeline.network.even_batches import MOST_IMAGES
+from pipeline.processes import map_ahead, one_thread_each
 from pipeline.settings import ExtractSettings
 from pipeline.task_context import TaskContext
 
@@ -91,23 +92,27 @@ class Describer:
 
         rows: (n,) ascending. On a GPU nothing waits for it before the last batch.
         """
-        embed = partial(embed_batch, self._network, settings=self._settings, device=self._device, limit=self._limit)
         plan, following = self._plans.plan(rows)
-        batches = self._loader.load(plan, on_bad, following)
-        read: list[Tensor] = []
-        raw: list[Tensor] = []
-        with one_thread_each() if self._device.type == "cpu" else nullcontext() as pool:
-            for batch in copy_ahead(batches, self._device):
-                if len(batch.rows):
-                    raw += [embed(batch.images)] if pool is None else pool.map(embed, batch.images.split(1))
-                    read.append(batch.rows)
-        if not read:
+        loaded = copy_ahead(self._loader.load(plan, on_bad, following), self._device)
+        batches = (batch for batch in loaded if len(batch.rows))
+        if self._device.type == "cpu":
+            with one_thread_each() as pool:
+                parts = (part for batch in batches for part in batch.split(MOST_IMAGES))
+                found = list(map_ahead(pool, self._embed, parts))
+        else:
+            found = list(map(self._embed, batches))
+        if not found:
             return np.zeros((len(rows), count_dims(self._network, self._settings, self._device)), np.float32)
-        known = torch.cat(read).numpy()
-        described = _normalise(torch.cat(raw).cpu().numpy(), [self._images.paths[row] for row in known.tolist()])
+        known = torch.cat([rows for rows, _ in found]).numpy()
+        raw = torch.cat([outputs for _, outputs in found])
+        described = _normalise(raw.cpu().numpy(), [self._images.paths[row] for row in known.tolist()])
         descriptors = np.zeros((len(rows), described.shape[1]), np.float32)
         descriptors[np.searchsorted(rows, known)] = described
         return descriptors
+
+    def _embed(self, batch: LoadedBatch) -> tuple[Tensor, Tensor]:
+        """The rows of a batch, and the outputs of the network for them, on the device."""
+        return batch.rows, embed_batch(self._network, batch.images, self._settings, self._device, self._limit)
 
 
 def extract_descriptors(
@@ -122,8 +127,7 @@ def extract_descriptors(
 
     network: see `Describer`, which describes parts of many images.
     On a CPU the bytes do not depend on batch size, loading processes, number of cores, or on which images are described
-    together: each image is forwarded separately, on one thread. (Other batch sizes select other kernels, whose sums
-    differ in the last bits.) This is not slower: the maps of one image stay in the cache, and each core has an image.
+    together: see `run_in_even_batches`; each batch is computed by one thread.
     on_bad: called with the row and the reason of an image that cannot be read, whose descriptor is zero.
     Raises PipelineError: an unreadable image without `on_bad`, a descriptor that is zero or not finite.
     """

@@ -18,6 +18,7 @@ from pipeline.features.pyramid_cells import ImageRegions, Kept, locate_cells, se
 from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.network.backbone import ShallowBackbone
 from pipeline.network.delg import LocalBranch
+from pipeline.network.even_batches import run_in_even_batches
 from pipeline.network.landmark_network import LandmarkNetwork
 from pipeline.network.untrained_branch import UntrainedBranch
 from pipeline.settings import LocalSettings
@@ -43,8 +44,11 @@ class LocalNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) RGB, 0 to 255  ->  codes (B, 128, h, w), attention (B, 1, h, w), both float32."""
-        maps = self.branch(self.shallow(images))
-        return maps.codes.float(), maps.attention.float()
+        shallow = run_in_even_batches(self.shallow, images)
+        # On a CPU one image at a time: float32 sums over channels to a single one depend on the place in a batch.
+        parts = [self.branch(part) for part in shallow.split(1 if shallow.device.type == "cpu" else len(shallow))]
+        codes, attention = (torch.cat(maps) for maps in zip(*((m.codes, m.attention) for m in parts), strict=True))
+        return codes.float(), attention.float()
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ of all scales with the greatest attention are kept.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,8 @@ from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.plan_ahead import PlanAhead
 from pipeline.images.rejection import Rejections
 from pipeline.images.split import Split
-from pipeline.processes import available_cores, one_thread_each
+from pipeline.network.even_batches import MOST_IMAGES
+from pipeline.processes import map_ahead, one_thread_each
 from pipeline.task_context import TaskContext
 
 THRESHOLD = "threshold.json"
@@ -155,20 +155,14 @@ def _extract_rows(
 def _extract(
     extractor: LocalExtractor, kept: Kept, images: RegionImages, rows: Integers, on_bad: OnBad | None
 ) -> Iterator[tuple[int, LocalFeatures]]:
-    """(row, the cells that are kept) of every image: on a CPU one image per thread, elsewhere in batches."""
+    """(row, the cells that are kept) of every image: on a CPU a few images per thread, elsewhere in batches."""
     device, regions = extractor.device, images.regions
     extractor.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = copy_ahead(images.load(rows, on_bad), device)
-    with one_thread_each() if device.type == "cpu" else nullcontext() as pool:
-        if pool is None:
-            for batch in batches:
-                yield from extract_batch(extractor, batch, kept, regions)
-            return
-        waiting: deque[Future] = deque()
-        for batch in batches:
-            for one, row in zip(batch.images.split(1), batch.rows.split(1), strict=True):
-                waiting.append(pool.submit(extract_batch, extractor, LoadedBatch(one, row), kept, regions))
-            while len(waiting) > 2 * available_cores():
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    extract = partial(extract_batch, extractor, kept=kept, regions=regions)
+    if device.type != "cpu":
+        yield from itertools.chain.from_iterable(map(extract, batches))
+        return
+    parts = (part for batch in batches for part in batch.split(MOST_IMAGES))
+    with one_thread_each() as pool:
+        yield from itertools.chain.from_iterable(map_ahead(pool, extract, parts))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from pipeline.device import mixed_precision
 from pipeline.device_memory import MemoryLimit
 from pipeline.errors import PipelineError
+from pipeline.network.even_batches import run_in_even_batches
 from pipeline.settings import ExtractSettings
 
 STRIDE = 32  # of the deepest feature map: the sides of an image are multiples of it
@@ -76,7 +77,8 @@ def _embed_images(network: nn.Module, images: Tensor, settings: ExtractSettings,
         pixels = images.float()
         # A floor of 128 px would enlarge small crops relative to their whole images.
         scaled = nearest_strides if settings.max_side_px else scaled_size
-        outputs = [network(_rescale(pixels, scaled((width, height), scale))) for scale in settings.scales]
+        sizes = [scaled((width, height), scale) for scale in settings.scales]
+        outputs = [run_in_even_batches(network, _rescale(pixels, size)) for size in sizes]
         return torch.stack([output.float() for output in outputs]).mean(0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,3 +17,7 @@ class LoadedBatch(NamedTuple):
     images: Tensor
     rows: Tensor
     bad: tuple[tuple[int, str], ...] = ()
+
+    def split(self, most: int) -> Iterator[LoadedBatch]:
+        """Batches of at most so many of its images, in their order."""
+        return map(LoadedBatch, self.images.split(most), self.rows.split(most))
