@@ -8,7 +8,8 @@ from torch import nn
 
 from pipeline.device import mixed_precision
 from pipeline.network.backbone import Backbone, ShallowBackbone
-from pipeline.network.folding import fold_batchnorms, fold_for_evaluation
+from pipeline.network.folding import fold_batchnorms, fold_for_evaluation, frozen_batchnorms_folded
+from pipeline.seeds import seeded
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 255
@@ -78,3 +79,42 @@ def test_only_a_batchnorm_that_alone_reads_a_convolution_is_folded():
     kept = [name for name, layer in folded.named_modules() if isinstance(layer, nn.BatchNorm2d)]
     assert kept == ["first", "norm"] and folded.act.inplace
     torch.testing.assert_close(folded(IMAGES), wanted, rtol=1e-4, atol=1e-4)
+
+
+def make_step(network, images):
+    """The maps and gradients of a step in training mode with frozen BatchNorms."""
+    network.train()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+    network.zero_grad(set_to_none=True)
+    with seeded(1, "step"):  # for stochastic depth
+        maps = network(images)
+    sum(values.square().mean() for values in maps.values()).backward()
+    return maps, {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "timm/test_byobnet"])
+def test_training_with_frozen_batchnorms_folded_has_the_same_maps_and_gradients(name):
+    network = trained(Backbone(name)).double()
+    wanted, plain = make_step(network, IMAGES), list(network.state_dict())
+    with frozen_batchnorms_folded(network, torch.zeros(1, 3, 64, 64, dtype=torch.float64)):
+        found = make_step(network, IMAGES)
+        assert list(network.state_dict()) == plain
+    for left, right in zip(wanted, found, strict=True):
+        for key, value in left.items():
+            torch.testing.assert_close(right[key], value, rtol=1e-6, atol=1e-9)
+    assert not any("forward" in layer.__dict__ for layer in network.modules())
+
+
+def test_a_batchnorm_that_trains_is_not_folded_and_modes_stay():
+    network = trained(Backbone("resnet18")).train()
+    next(network.body.children()).eval()
+    twin, modes = copy.deepcopy(network), [layer.training for layer in network.modules()]
+    with frozen_batchnorms_folded(network, torch.zeros(1, 3, 64, 64)):
+        assert [layer.training for layer in network.modules()] == modes
+        found = network.train()(IMAGES)
+    for name, wanted in twin.train()(IMAGES).items():
+        assert torch.equal(found[name], wanted)
+    for name, wanted in twin.state_dict().items():
+        assert torch.equal(network.state_dict()[name], wanted), name

@@ -8,6 +8,7 @@ batch (data_parallel.py).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import math
@@ -31,7 +32,8 @@ from pipeline.images.rejection import Rejections
 from pipeline.network.batch_plan import SMALLEST_BATCH, BatchPlan
 from pipeline.network.checkpoint import save_network
 from pipeline.network.data_parallel import Agreement, Replicas, weigh
-from pipeline.network.folding import fold_for_evaluation
+from pipeline.network.even_batches import run_in_even_batches
+from pipeline.network.folding import PROBE_SIDE_PX, fold_for_evaluation, frozen_batchnorms_folded
 from pipeline.network.frozen_maps import FrozenMaps
 from pipeline.network.kept_weights import KeptWeights
 from pipeline.network.landmark_network import LandmarkNetwork, Losses, build_embedding, build_landmark_network
@@ -122,6 +124,7 @@ class Trainer:
         if self.frozen:  # then it only ever evaluates
             self.backbone = fold_for_evaluation(self.backbone, self.device, self.phase.precision)
         self.replicas.share_batchnorm(self.network)
+        self.compiled = setup.compiled
         if setup.compiled:
             self.network.compile()
         self.optimiser = make_optimiser(self.network, self.phase)
@@ -138,6 +141,11 @@ class Trainer:
     def run(self, on_step: OnStep) -> None:
         """Train all remaining epochs. With no epochs the network does not change."""
         self._resume()
+        with self._fold_batchnorms():
+            self._run(on_step)
+        self.kept.finish()
+
+    def _run(self, on_step: OnStep) -> None:
         steps, ahead = itertools.tee(self.plan.remaining_steps(self.progress.epoch, self.progress.step))
         planned_parts = (self.replicas.slice(part) for parts in ahead for part in parts)
         batches = copy_ahead(self._read_steps(planned_parts), self.device)
@@ -154,7 +162,13 @@ class Trainer:
                     self._save()
                     raise KeyboardInterrupt
             self._finish_epoch()
-        self.kept.finish()
+
+    def _fold_batchnorms(self) -> contextlib.AbstractContextManager[None]:
+        """Frozen BatchNorms cost no passes over the maps of a backbone that is trained. A compiler does the same."""
+        if self.frozen or self.compiled:
+            return contextlib.nullcontext()
+        probe = torch.zeros(1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX, device=self.device)
+        return frozen_batchnorms_folded(self.network.embedding.backbone, probe)
 
     def _read_steps(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
         """The planned batches, without their pixels where the maps of a frozen backbone are kept."""
@@ -238,7 +252,7 @@ class Trainer:
         """The backbone's maps of the batch, without gradients."""
         images = batch.images.to(self.device, non_blocking=True)
         with mixed_precision(self.device, self.phase.precision if self.frozen else self.precision):
-            return self.backbone(images)
+            return run_in_even_batches(self.backbone, images)
 
     def _set_modes(self) -> None:
         """Training mode for all but what is frozen."""
