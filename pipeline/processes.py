@@ -35,6 +35,15 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def open_thread_pool(threads: int | None = None) -> ThreadPoolExecutor:
+    """A thread pool, by default one thread per core, in whose threads torch runs single-threaded."""
+    import torch  # imported here: --status does not need it
+
+    # torch's setting is each thread's own: without it a new thread would multiply matrices on all cores.
+    one = partial(torch.set_num_threads, 1)
+    return ThreadPoolExecutor(threads or available_cores(), initializer=one)
+
+
 @contextmanager
 def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """A thread pool, by default one thread per core; inside it torch and OpenCV run single-threaded.
@@ -48,9 +57,7 @@ def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        # torch's setting is each thread's own: without it a new thread would multiply matrices on all cores.
-        one = partial(torch.set_num_threads, 1)
-        with ThreadPoolExecutor(threads or available_cores(), initializer=one) as pool:
+        with open_thread_pool(threads) as pool:
             yield pool
     finally:
         torch.set_num_threads(before[0])

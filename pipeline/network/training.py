@@ -32,8 +32,8 @@ from pipeline.images.rejection import Rejections
 from pipeline.network.batch_plan import SMALLEST_BATCH, BatchPlan
 from pipeline.network.checkpoint import save_network
 from pipeline.network.data_parallel import Agreement, Replicas, weigh
-from pipeline.network.even_batches import run_in_even_batches
-from pipeline.network.folding import PROBE_SIDE_PX, fold_for_evaluation, frozen_batchnorms_folded
+from pipeline.network.folding import PROBE_SIDE_PX, frozen_batchnorms_folded
+from pipeline.network.frozen_backbone import FrozenBackbone
 from pipeline.network.frozen_maps import FrozenMaps
 from pipeline.network.kept_weights import KeptWeights
 from pipeline.network.landmark_network import LandmarkNetwork, Losses, build_embedding, build_landmark_network
@@ -120,9 +120,9 @@ class Trainer:
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frozen = self.phase.backbone_lr_scale == 0.0
         self.precision = resolve_training_precision(self.device.type, self.phase.precision)
-        self.backbone: nn.Module = self.network.embedding.backbone
-        if self.frozen:  # then it only ever evaluates
-            self.backbone = fold_for_evaluation(self.backbone, self.device, self.phase.precision)
+        self.frozen_backbone = (
+            FrozenBackbone(self.network.embedding.backbone, self.device, self.phase.precision) if self.frozen else None
+        )
         self.replicas.share_batchnorm(self.network)
         self.compiled = setup.compiled
         if setup.compiled:
@@ -141,7 +141,7 @@ class Trainer:
     def run(self, on_step: OnStep) -> None:
         """Train all remaining epochs. With no epochs the network does not change."""
         self._resume()
-        with self._fold_batchnorms():
+        with self.frozen_backbone or self._fold_batchnorms():
             self._run(on_step)
         self.kept.finish()
 
@@ -165,7 +165,7 @@ class Trainer:
 
     def _fold_batchnorms(self) -> contextlib.AbstractContextManager[None]:
         """Frozen BatchNorms cost no passes over the maps of a backbone that is trained. A compiler does the same."""
-        if self.frozen or self.compiled:
+        if self.compiled:
             return contextlib.nullcontext()
         probe = torch.zeros(1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX, device=self.device)
         return frozen_batchnorms_folded(self.network.embedding.backbone, probe)
@@ -251,8 +251,10 @@ class Trainer:
     def _run_backbone(self, batch: LoadedBatch) -> dict[str, Tensor]:
         """The backbone's maps of the batch, without gradients."""
         images = batch.images.to(self.device, non_blocking=True)
-        with mixed_precision(self.device, self.phase.precision if self.frozen else self.precision):
-            return run_in_even_batches(self.backbone, images)
+        if self.frozen_backbone is not None:
+            return self.frozen_backbone(images)
+        with mixed_precision(self.device, self.precision):
+            return self.network.embedding.backbone(images)
 
     def _set_modes(self) -> None:
         """Training mode for all but what is frozen."""
