@@ -13,6 +13,7 @@ from pipeline.report.charts import (
     LEFT,
     RIGHT,
     TOP,
+    WIDTH,
     Scale,
     Titles,
     choose_ticks,
@@ -61,6 +62,25 @@ def test_dots_and_bars_lie_on_the_area_between_the_axes_and_bars_start_at_zero()
     bars = draw_bars(TITLES, [30.0, 0.0, -20.0], ["a", "b", "c"], ["q1", "", ""]).bars
     assert bars[0].y + bars[0].height == pytest.approx(bars[2].y) and [bar.good for bar in bars] == [True, True, False]
     assert [bar.link for bar in bars] == ["q1", "", ""]
+
+
+def test_no_label_covers_another_or_a_dot_and_none_leaves_the_plot():
+    rng = np.random.default_rng(0)
+    points = {f"the ranking with number {at}": (10.0 ** rng.uniform(0, 5), rng.uniform()) for at in range(40)}
+    dots = draw_dots(TITLES, points).dots
+    spans = [(dot.x - 4.5, dot.x + 4.5, dot.y, dot) for dot in dots]
+    labels = []
+    for dot in dots:
+        width = 6 * len(dot.text)
+        start = {"start": dot.x + 8, "end": dot.x - 8 - width}.get(dot.label)
+        if start is not None:
+            assert start >= LEFT and start + width <= WIDTH
+            labels.append((start, start + width, dot.y, dot))
+    assert len(labels) > 5 and {dot.label for dot in dots} == {"start", "end", ""}
+    for at, one in enumerate(labels):
+        for other in labels[:at] + spans:
+            apart = one[1] <= other[0] or other[1] <= one[0] or abs(one[2] - other[2]) >= 11
+            assert apart or one[3] is other[3]
 
 
 def test_costs_are_those_of_a_ranking_up_to_its_step_and_of_the_stages_of_its_evidence():

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.competition.external_files import ExternalFiles
 from pipeline.competition.folders import list_folders, read_folders
-from pipeline.competition.gldv2 import NAMES, list_gldv2_sources, read_gldv2
+from pipeline.competition.gldv2 import list_gldv2_sources, read_gldv2
 from pipeline.competition.train_clean import write_clean_list
 from pipeline.errors import PipelineError
 
@@ -98,14 +98,17 @@ def test_a_clean_list_is_read_and_written_without_what_was_rejected(gldv2, tmp_p
     assert (tmp_path / "out.csv").read_text() == "landmark_id,images\n5,t1\n"
 
 
-def test_published_categories_name_the_landmarks_of_train(gldv2):
+def test_published_categories_and_plain_names_name_the_landmarks_of_train(gldv2):
     root = gldv2(train="id,landmark_id\nt1,5\nt2,6\nt3,7\n")
-    assert read_gldv2(root).landmark_names == {} and NAMES not in list_gldv2_sources(root)
+    published, plain = root / "train_label_to_category.csv", root / "landmarks.csv"
+    assert read_gldv2(root).landmark_names == {} and published.name not in list_gldv2_sources(root)
     page = "http://commons.wikimedia.org/wiki/Category:"
-    (root / NAMES).write_text(f"landmark_id,category\n5,{page}Caf%C3%A9_de_Flore\n6,A: mill\n8,{page}Elsewhere\n7,\n")
+    published.write_text(f"landmark_id,category\n5,{page}Caf%C3%A9_de_Flore\n6,A: mill\n8,{page}Elsewhere\n7,\n")
     assert read_gldv2(root).landmark_names == {5: "Café de Flore", 6: "A: mill"}
-    assert list_gldv2_sources(root)[NAMES] == root / NAMES
-    (root / NAMES).write_text("landmark_id,category\nfive,x\n")
+    plain.write_text("landmark_id,name\n6,Old_Mill\n9,Nowhere\n")
+    assert read_gldv2(root).landmark_names == {5: "Café de Flore", 6: "Old Mill"}
+    assert list_gldv2_sources(root).items() >= {(path.name, path) for path in (published, plain)}
+    published.write_text("landmark_id,category\nfive,x\n")
     with pytest.raises(PipelineError, match="line 2"):
         read_gldv2(root)
 

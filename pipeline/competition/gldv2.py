@@ -6,6 +6,7 @@
     non_landmark.csv           id: photographs that show no landmark, a fourth split; read only when asked for
     boxes.csv                  id,left,top,right,bottom: optional, the region of a photograph to use, in pixels
     train_label_to_category.csv   landmark_id,category: optional, the names of landmarks, for people only
+    landmarks.csv              landmark_id,name: the same in plain text, for data that is not published so
     <split>/a/b/c/abc….jpg     the photographs, or flat: <split>/abc….jpg
 
 All cells are read as text: ids such as 12345e1234567890 or 0012345678901234 are names, not numbers.
@@ -33,7 +34,7 @@ from pipeline.errors import PipelineError
 from pipeline.settings import NON_LANDMARK, SPLITS
 
 BOXES = "boxes.csv"
-NAMES = "train_label_to_category.csv"
+NAMES = {"train_label_to_category.csv": "category", "landmarks.csv": "name"}  # the column of names of each table
 LONGEST_ID = 251  # with .jpg, as long as a file name can be
 
 
@@ -62,32 +63,30 @@ def read_gldv2(root: Path, layout: str = "auto", names: Sequence[str] = SPLITS) 
         raise PipelineError(
             f"a box for {name_id(next(iter(boxes)))}, which no table lists", root / BOXES, "correct the id"
         )
-    names_of = read_category_names(root / NAMES, splits["train"].landmarks or [])
+    names_of = read_landmark_names(root, splits["train"].landmarks or [])
     return Dataset(splits, read_clean_list(root / CLEAN_LIST, splits["train"]), names_of)
 
 
 def list_gldv2_sources(root: Path, names: Sequence[str] = SPLITS) -> dict[str, Path]:
     """The tables and folders below `root` that `read_gldv2` and the decoder read for these splits, by name."""
     tables = {name: root / name for name in (*(f"{split}.csv" for split in names), CLEAN_LIST, BOXES)}
-    tables |= {NAMES: root / NAMES} if (root / NAMES).exists() else {}
+    tables |= {name: root / name for name in NAMES if (root / name).exists()}
     return tables | {f"{split}/": root / split for split in names}
 
 
-def read_category_names(path: Path, landmarks: Collection[int]) -> dict[int, str]:
-    """Landmark -> name of the landmarks that have one; empty when there is no such file.
+def read_landmark_names(root: Path, landmarks: Collection[int]) -> dict[int, str]:
+    """Landmark -> name of the landmarks that have one in a table of names below `root`; of two tables the last says.
 
     A category is a page of Wikimedia Commons, ".../Category:Eiffel_Tower"; its name is what follows "Category:". A text
     without it stands for itself.
     """
-    if not path.exists():
-        return {}
-    wanted = set(landmarks)
-    names = {}
-    for line, (landmark_text, category) in read_records(path, ("landmark_id", "category")):
-        landmark = parse_landmark(landmark_text, f"{path}, line {line}")
-        name = unquote(category.rpartition("Category:")[2]).replace("_", " ").strip()
-        if landmark in wanted and name:
-            names[landmark] = name
+    wanted, names = set(landmarks), {}
+    for path, column in ((root / name, column) for name, column in NAMES.items()):
+        for line, (landmark_text, text) in read_records(path, ("landmark_id", column)) if path.exists() else ():
+            landmark = parse_landmark(landmark_text, f"{path}, line {line}")
+            name = unquote(text.rpartition("Category:")[2]).replace("_", " ").strip()
+            if landmark in wanted and name:
+                names[landmark] = name
     return names
 
 

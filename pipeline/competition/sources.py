@@ -62,7 +62,7 @@ def _list_own(data: DataSettings, root: Path, names: Sequence[str]) -> dict[str,
 
 def check_source_links(data: DataSettings, names: Sequence[str]) -> None:
     """Raise PipelineError for links below the folders of the settings that `check_links` refuses."""
-    tables = [CLEAN_LIST, BOXES, NAMES]
+    tables = [CLEAN_LIST, BOXES, *NAMES]
     own = [PHOTOGRAPHS] if data.is_benchmark else [*names, *(f"{name}.csv" for name in names), *tables]
     read = {
         data.root: ["."] if data.is_searched_in_itself else own,

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 58, 544, 14, 268  # of the area between the axes
+LEFT, RIGHT, TOP, BOTTOM = 58, 536, 14, 268  # of the area between the axes
 TICKS = 5  # about so many on an axis
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # between ticks, times a power of ten
+LABEL_GAP_PX, LETTER_PX, LABEL_HEIGHT_PX = 8, 6.4, 13  # of the labels beside dots, letters at their widest
 
 Points = Sequence[tuple[float, float]]
 
@@ -44,12 +45,15 @@ class Axis(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A dot at x, y with its text; `label`: whether the text is drawn beside it, or only told on demand."""
+    """A dot at x, y with its text, which is only told on demand where `label` is "".
+
+    label: where else the text is drawn beside the dot: "start" if it starts there, "end" if it ends there.
+    """
 
     x: float
     y: float
     text: str
-    label: bool = False
+    label: str = ""
 
 
 class Bar(NamedTuple):
@@ -137,8 +141,8 @@ def draw_dots(titles: Titles, points: Mapping[str, tuple[float, float]]) -> Char
     across = Scale(low, max(high, 10 * low), LEFT, RIGHT, logarithmic=True)
     up = Scale(*_widen(min(ys), max(ys)), BOTTOM, TOP)
     places = list(zip(across.place(xs).tolist(), up.place(ys).tolist(), strict=True))
-    labelled = _choose_labels(places)
-    dots = [Dot(x, y, name, at in labelled) for at, (name, (x, y)) in enumerate(zip(points, places, strict=True))]
+    labels = _place_labels(list(points), places)
+    dots = [Dot(x, y, name, label) for name, (x, y), label in zip(points, places, labels, strict=True)]
     return Chart(titles.title, titles.text, Axis(titles.x, _mark(across)), Axis(titles.y, _mark(up)), dots=dots)
 
 
@@ -188,16 +192,25 @@ def _widen(low: float, high: float) -> tuple[float, float]:
     return low - margin * (low != 0), high + margin * (high != 0)
 
 
-def _choose_labels(places: Points) -> set[int]:
-    """Dots whose labels do not cover another's: the highest first."""
-    taken: list[tuple[float, float]] = []
-    chosen = set()
+def _place_labels(texts: Sequence[str], places: Points) -> list[str]:
+    """Where the label of each dot goes, see `Dot`: the highest dots first, and none over another label or dot."""
+    taken = [(x - 5, x + 5, y) for x, y in places]
+    labels = [""] * len(texts)
     for at in sorted(range(len(places)), key=lambda at: places[at][1]):
-        x, y = places[at]
-        if all(abs(y - other) >= 14 or abs(x - across) >= 170 for across, other in taken):
-            taken.append((x, y))
-            chosen.add(at)
-    return chosen
+        (x, y), width = places[at], LETTER_PX * len(texts[at])
+        for label, left in (("start", x + LABEL_GAP_PX), ("end", x - LABEL_GAP_PX - width)):
+            box = left, left + width, y
+            if box[0] < LEFT or box[1] > WIDTH or any(_overlap(box, other) for other in taken):
+                continue
+            taken.append(box)
+            labels[at] = label
+            break
+    return labels
+
+
+def _overlap(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """Whether two lines of text overlap: left, right and height of each."""
+    return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < LABEL_HEIGHT_PX
 
 
 def _as_arrays(lines: Mapping[str, Points]) -> list[tuple[str, NDArray[np.float64]]]:
