@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.arrays import Doubles, Floats
 
-CHUNK_VALUES = 1 << 17  # components of each side that are multiplied at a time: they stay in the cache
+CHUNK_VALUES = 1 << 16  # components of each side that are multiplied at a time: they stay in the cache
 
 
 def pair_products(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.settings import VerifySettings
 
 BLOCK_PAIRS = 32  # pairs that a thread takes at a time: few, so that a short list keeps many cores busy
-PRODUCTS = 1 << 20  # of descriptors that are computed at a time, and an image more: they stay in the cache
+PRODUCTS = 3 << 18  # of descriptors that are computed at a time, and an image more: they stay in the cache
 
 
 @dataclass(frozen=True)
