@@ -213,7 +213,7 @@ def _normalise(vectors: Floats) -> Floats:
     norms = np.sqrt(np.vecdot(vectors, vectors))
     np.maximum(norms, TINY, out=norms)
     # Products are faster than quotients, and torch's with a column four times as fast as numpy's, with the same bits.
-    torch.from_numpy(vectors).mul_(torch.from_numpy(1 / norms)[:, None])
+    torch.from_numpy(vectors).mul_(torch.from_numpy((1 / norms)[:, None]))
     return vectors
 
 
