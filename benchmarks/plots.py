@@ -17,7 +17,7 @@ STYLE = {
     "savefig.bbox": "tight", "svg.fonttype": "none", "figure.dpi": 72, "font.family": "sans-serif",
 }  # fmt: skip
 UNTOLD = {"Date": None, "Creator": None}  # so that the same figures give the same bytes
-PER_PHOTOGRAPH, PER_VECTOR = "worlds", "vectors"
+SECONDS, MEGABYTES = 0, 1  # of what a stage took
 
 
 def draw_plots(records: Records, folder: Path) -> None:
@@ -58,25 +58,35 @@ def _draw_ratios(ratios: dict[str, float], path: Path) -> None:
 def _draw_growth(series: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
-    figure, rows = pyplot.subplots(2, len(series), figsize=(3.6 * len(series), 5.5), squeeze=False)
+    figure, rows = pyplot.subplots(2, len(series), figsize=(3.2 * len(series), 5), squeeze=False)
+    names = sorted({stage for one in series.values() for stage in one["stages"][0]})
+    colours = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))
     for column, (title, one) in enumerate(series.items()):
-        for at, name in enumerate(("processor time, s", "memory at the peak, MB")):
-            _draw_lines(rows[at][column], one, at)
-            rows[at][column].set_ylabel(name)
-        rows[0][column].set_title(title)
-        rows[1][column].set_xlabel("times as many photographs" if title == PER_PHOTOGRAPH else "part of GLDv2")
-        rows[0][column].legend(fontsize=6, frameon=False)
-    figure.tight_layout()
+        for at in (SECONDS, MEGABYTES):
+            _draw_lines(rows[at][column], one, at, colours)
+        rows[SECONDS][column].set_title(title)
+        rows[MEGABYTES][column].set_xlabel("times as many" if max(one["sizes"]) > 1 else "part of GLDv2")
+    rows[SECONDS][0].set_ylabel("processor time, s")
+    rows[MEGABYTES][0].set_ylabel("memory at the peak, MB")
+    lines = [pyplot.Line2D([], [], color=colour, marker=".", label=name) for name, colour in colours.items()]
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.legend(handles=lines, loc="lower center", ncols=4, fontsize=7, frameon=False)
     figure.savefig(path, metadata=UNTOLD)
     pyplot.close(figure)
 
 
-def _draw_lines(axes: Axes, one: dict[str, Any], at: int) -> None:
-    """A line a stage over the sizes, on logarithmic axes; dashed: what grows as the size does."""
-    sizes = one["sizes"]
+def _draw_lines(axes: Axes, one: dict[str, Any], at: int, colours: dict[str, Any]) -> None:
+    """A line a stage over the sizes, on logarithmic axes; dashed, for seconds: what grows as the size does."""
+    sizes, most = one["sizes"], max(measured[at] for measured in one["stages"][-1].values())
     for stage in one["stages"][0]:
-        axes.plot(sizes, [measured[stage][at] for measured in one["stages"]], marker=".", label=stage, linewidth=1)
-    low = min(measured[stage][at] for measured in one["stages"] for stage in measured)
-    axes.plot(sizes, [low * size / sizes[0] for size in sizes], color="grey", linestyle="--", linewidth=0.8)
+        values = [measured[stage][at] for measured in one["stages"]]
+        axes.plot(sizes, values, marker=".", color=colours[stage], linewidth=1)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_xticks(sizes, [f"{size:.2g}" for size in sizes])
+    axes.minorticks_off()
+    if at == SECONDS:
+        axes.set_yscale("log")
+        axes.plot(sizes, [most * size / sizes[-1] for size in sizes], color="grey", linestyle="--", linewidth=0.8)
+        axes.set_ylim(bottom=min(measured[stage][at] for measured in one["stages"] for stage in measured) / 1.5)
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(lambda value, _: f"{value:g}")
