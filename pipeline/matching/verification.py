@@ -25,12 +25,12 @@ from pipeline.matching.geometry import Affine, fit_affine, fit_affines
 from pipeline.matching.mutual import Matches, match_mutual_images
 from pipeline.matching.pair_batches import PairWork, verify_in_batches
 from pipeline.matching.resident_features import FeatureRows
-from pipeline.processes import one_thread_each
+from pipeline.processes import available_cores, one_thread_each
 
 if TYPE_CHECKING:
     from pipeline.settings import VerifySettings
 
-BLOCK_PAIRS = 32  # pairs that a thread takes at a time: few, so that a short list keeps many cores busy
+BLOCK_PAIRS = 32  # pairs that a thread takes at most at a time; fewer of a short list, which shall keep many cores busy
 PRODUCTS = 3 << 18  # of descriptors that are computed at a time, and an image more: they stay in the cache
 
 
@@ -84,7 +84,9 @@ def verify_pairs(
     if not _uses_threads(device):
         return Verified(*verify_in_batches(work))
     verified = Verified(np.zeros(len(pairs), np.int32), np.zeros(len(pairs), np.int32))
-    blocks = [slice(start, min(start + BLOCK_PAIRS, len(pairs))) for start in range(0, len(pairs), BLOCK_PAIRS)]
+    threads = threads or available_cores()
+    size = max(1, min(BLOCK_PAIRS, len(pairs) // (2 * threads)))
+    blocks = [slice(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
     with full_float32(), one_thread_each(threads) as pool:
         list(pool.map(partial(_verify_block, work, verified), blocks))
     return verified
