@@ -3,8 +3,8 @@
     python -m benchmarks.growth                            worlds of photographs, and descriptors up to GLDv2's numbers
     python -m benchmarks.growth --worlds 1 4 --vectors 0.004
 
---worlds: the demo world of configs/smoke.toml (96 px, an untrained ResNet-18) with so many times 64 train, 48 index
-and 16 test photographs. --vectors: random descriptors of 64 dimensions, this part of GLDv2's 1,580,470 (clean) train,
+--worlds: the demo world of configs/smoke.toml (96 px, an untrained ResNet-18) with so many times 32 train, 24 index
+and 8 test photographs. --vectors: random descriptors of 64 dimensions, this part of GLDv2's 1,580,470 (clean) train,
 761,757 index and 117,577 test images; --approximate: the same with an inverted file in place of exact search, whose
 seconds grow with the square. Every stage runs in a process of its own. Seconds are processor time of the process, its
 start of some seconds included; memory is the most that it held, by its manifests.
@@ -28,12 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import ROOT, add_json_argument, publish
+from benchmarks.record import ROOT, Rows, add_json_argument, publish
 
-PHOTOGRAPHS = {"train": 64, "index": 48, "test": 16}
+PHOTOGRAPHS = {"train": 32, "index": 24, "test": 8}
 GLDV2 = {"train": 1_580_470, "index": 761_757, "test": 117_577}
 LANDMARKS, DIMS, NOISE = 81_313, 64, 0.9
 BLOCK = 1 << 16
+FACTORY = "search.index_factory"
 WORLD_CONFIG, WORLD_STAGES = "configs/smoke.toml", range(1, 13)
 VECTOR_CONFIG, VECTOR_STAGES = "configs/vectors.toml", (1, 5, 6, 9, 10, 11)
 RECIPES = ["rerank.recipe=['knn','sort','insert']", "rerank.baselines={label_score=['knn','label_score']}"]
@@ -132,7 +133,7 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, nargs="*", default=[1, 4, 16], metavar="TIMES")
-    parser.add_argument("--vectors", type=float, nargs="*", default=[1 / 64, 1 / 16, 1 / 4], metavar="PART")
+    parser.add_argument("--vectors", type=float, nargs="*", default=[1 / 64, 1 / 16, 1 / 8], metavar="PART")
     parser.add_argument("--approximate", type=float, nargs="*", default=[1 / 64, 1 / 16, 1 / 4, 1], metavar="PART")
     parser.add_argument("--factory", default="IVF1024,Flat", help="of the approximate index (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where worlds and runs are written; they are deleted at the end")
@@ -144,13 +145,18 @@ def main() -> None:
             "vectors": (asked.vectors, lambda part: measure_vectors(part, Path(name))),
             "approximate": (
                 asked.approximate,
-                lambda part: measure_vectors(part, Path(name), f"search.index_factory={asked.factory}"),
+                lambda part: measure_vectors(part, Path(name), f"{FACTORY}={asked.factory}"),
             ),
         }
-        found = {title: [measure(size) for size in sizes] for title, (sizes, measure) in works.items() if sizes}
-    tables = {title: list(tabulate(works[title][0], measured)) for title, measured in found.items()}
-    series = {title: {"sizes": works[title][0], "stages": measured} for title, measured in found.items()}
-    publish(tables, asked.json, series=series)
+        tables: dict[str, Rows] = {}
+        series: dict[str, Any] = {}
+        for title, (sizes, measure) in works.items():
+            measured: list[Measured] = []
+            for size in sizes:  # published after each: the larger ones take minutes
+                measured.append(measure(size))
+                tables[title] = list(tabulate(sizes[: len(measured)], measured))
+                series[title] = {"sizes": sizes[: len(measured)], "stages": measured}
+                publish(tables, asked.json, series=series)
 
 
 if __name__ == "__main__":

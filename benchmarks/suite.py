@@ -48,8 +48,8 @@ BENCHMARKS = {
     "score": Benchmark("score", "--queries 30000"),
     "report": Benchmark("report"),
     "memory": Benchmark("memory"),
-    "growth-worlds": Benchmark("growth", "--vectors --approximate", "--vectors --approximate --worlds 1 4 16 64"),
-    "growth-vectors": Benchmark("growth", "--worlds", "--worlds --vectors 0.015625 0.0625 0.25 1"),
+    "growth-worlds": Benchmark("growth", "--vectors --approximate", "--vectors --approximate --worlds 1 4 16 64 256"),
+    "growth-vectors": Benchmark("growth", "--worlds", "--worlds --vectors 0.0625 0.25 1"),
 }
 
 
