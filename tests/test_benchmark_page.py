@@ -62,6 +62,16 @@ def test_plots_are_the_same_bytes_for_the_same_figures(records, tmp_path):
     assert b"exact search, faiss" in written[0][0] and b"06_build_knn" in written[0][1]
 
 
+def test_the_suite_renews_the_page_from_figures_that_are_there(records, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "docs" / "performance.md"
+    page.parent.mkdir()
+    page.write_text(f"{BEFORE}old\n{AFTER}")
+    monkeypatch.setattr("sys.argv", ["suite", "--only", "--output", str(tmp_path), "--page", str(page)])
+    assert suite.main() == 0
+    assert TABLE in page.read_text() and {path.name for path in page.parent.glob("*.svg")} == {RATIOS, GROWTH}
+
+
 def test_exponents_are_slopes_between_the_two_largest_sizes():
     assert slope([1, 4, 16], [9.0, 1.0, 4.0]) == 1.0
     assert slope([0.5, 1], [2.0, 8.0]) == 2.0
