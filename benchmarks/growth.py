@@ -9,14 +9,13 @@ and 8 test photographs. --vectors: random descriptors of 64 dimensions, this par
 seconds grow with the square. Every stage runs in a process of its own. Seconds are processor time of the process, its
 start of some seconds included; memory is the most that it held, by its manifests.
 
-The exponent is the slope between the two largest sizes on logarithmic axes: 1 = linear.
+Exponents are those of a fixed part and a power of the size, through the three largest sizes: 1 = linear.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -34,6 +33,7 @@ PHOTOGRAPHS = {"train": 32, "index": 24, "test": 8}
 GLDV2 = {"train": 1_580_470, "index": 761_757, "test": 117_577}
 LANDMARKS, DIMS, NOISE = 81_313, 64, 0.9
 BLOCK = 1 << 16
+NOISE_SECONDS, NOISE_MB = 0.3, 10.0  # what differs between two runs of the same work
 FACTORY = "search.index_factory"
 WORLD_CONFIG, WORLD_STAGES = "configs/smoke.toml", range(1, 13)
 VECTOR_CONFIG, VECTOR_STAGES = "configs/vectors.toml", (1, 5, 6, 9, 10, 11)
@@ -112,29 +112,36 @@ def write_vectors(part: float, folder: Path, dims: int = DIMS) -> Path:
 
 
 def tabulate(sizes: Sequence[float], measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
-    """A row per stage: seconds and MB of every size, and both exponents."""
+    """A row per stage: seconds and MB of every size, and the exponents of both."""
     for stage in measured[0]:
         values = [one[stage] for one in measured]
         row: dict[str, Any] = {"stage": stage}
         row |= {f"s, × {size:g}": round(value[0], 2) for size, value in zip(sizes, values, strict=True)}
-        row["exponent"] = slope(sizes, [seconds for seconds, _ in values])
+        row["exponent"] = find_exponent(sizes, [seconds for seconds, _ in values], NOISE_SECONDS)
         row |= {f"MB, × {size:g}": round(value[1]) for size, value in zip(sizes, values, strict=True)}
-        row["exponent of MB"] = slope(sizes, [megabytes for _, megabytes in values])
+        row["exponent of MB"] = find_exponent(sizes, [megabytes for _, megabytes in values], NOISE_MB)
         yield row
 
 
-def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
-    """The exponent of growth between the two largest sizes; None where there is nothing to compare."""
-    if len(sizes) < 2 or min(values[-2:]) <= 0:
+def find_exponent(sizes: Sequence[float], values: Sequence[float], noise: float) -> float | None:
+    """p of the three largest values as a fixed part and a power of the size, a + b size^p, to be found between 0 and 4.
+
+    None where the last value is not above the one before by more than `noise`, or where there are fewer than three.
+    """
+    if len(sizes) < 3 or values[-1] - values[-2] <= noise:
         return None
-    return round(math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2]), 2)
+    first, second, third = sizes[-3:]
+    powers = np.linspace(0.01, 4, 400)
+    ratios = (third**powers - second**powers) / (second**powers - first**powers)
+    found = (values[-1] - values[-2]) / max(values[-2] - values[-3], noise)
+    return round(float(np.interp(found, ratios, powers)), 2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, nargs="*", default=[1, 4, 16], metavar="TIMES")
-    parser.add_argument("--vectors", type=float, nargs="*", default=[1 / 64, 1 / 16, 1 / 8], metavar="PART")
-    parser.add_argument("--approximate", type=float, nargs="*", default=[1 / 64, 1 / 16, 1 / 4, 1], metavar="PART")
+    parser.add_argument("--vectors", type=float, nargs="*", default=[1 / 64, 1 / 32, 1 / 16], metavar="PART")
+    parser.add_argument("--approximate", type=float, nargs="*", default=[1 / 16, 1 / 4, 1], metavar="PART")
     parser.add_argument("--factory", default="IVF1024,Flat", help="of the approximate index (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where worlds and runs are written; they are deleted at the end")
     add_json_argument(parser)

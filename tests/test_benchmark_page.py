@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import suite
-from benchmarks.growth import slope, tabulate
+from benchmarks.growth import find_exponent, tabulate
 from benchmarks.page import BLOCK, PAGE, fill_page, read_records
 from benchmarks.plots import GROWTH, RATIOS, draw_plots
 from benchmarks.record import format_table, publish
@@ -72,13 +72,16 @@ def test_the_suite_renews_the_page_from_figures_that_are_there(records, tmp_path
     assert TABLE in page.read_text() and {path.name for path in page.parent.glob("*.svg")} == {RATIOS, GROWTH}
 
 
-def test_exponents_are_slopes_between_the_two_largest_sizes():
-    assert slope([1, 4, 16], [9.0, 1.0, 4.0]) == 1.0
-    assert slope([0.5, 1], [2.0, 8.0]) == 2.0
-    assert slope([1], [3.0]) is None and slope([1, 2], [0.0, 1.0]) is None
+def test_exponents_are_those_of_a_fixed_part_and_a_power_of_the_size():
+    for sizes in ([1, 4, 16], [1 / 64, 1 / 16, 1 / 8]):
+        for power in (0.5, 1.0, 2.0):
+            assert find_exponent(sizes, [3 + 1000 * size**power for size in sizes], 0.1) == pytest.approx(
+                power, abs=0.02
+            )
+    assert find_exponent([1, 4, 16], [3.0, 3.0, 3.05], 0.1) is None and find_exponent([1, 4], [1.0, 4.0], 0.1) is None
     rows = list(tabulate(GROWN["sizes"], GROWN["stages"]))
-    assert [row["exponent"] for row in rows] == [0.0, 2.0]
-    assert rows[1]["s, × 16"] == 256.0 and rows[1]["MB, × 4"] == 300 and rows[1]["exponent of MB"] == 0.0
+    assert [row["exponent"] for row in rows] == [None, 2.0]
+    assert rows[1]["s, × 16"] == 256.0 and rows[1]["MB, × 4"] == 300 and rows[1]["exponent of MB"] is None
 
 
 def test_every_benchmark_of_the_suite_records_its_figures_and_has_its_place_on_the_page():

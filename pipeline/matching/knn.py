@@ -24,7 +24,7 @@ from pipeline.matching.products import pair_products
 SLACK = 8  # candidates beyond k: few enough to cost little, enough to see that the k-th position is certain
 BLOCK_BYTES = 256 << 20  # base vectors held at a time, as float32 …
 BLOCK_ROWS = 131_072  # … and no more rows than this: torch holds a block's similarities to a tile of queries
-TILE_ROWS = 1_024  # queries at a time
+TILE_ROWS = 4_096  # queries at a time, as faiss multiplies them: with fewer its threads wait for each other more often
 SCAN_ROWS = 128  # queries at a time in the rare last scan
 TRAIN_ROWS = 262_144  # base rows that an approximate index is trained on
 TRAIN_SEED = 0
