@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -47,7 +48,13 @@ def publish(tables: Mapping[str, Rows], path: Path | None = None, **plotted: Any
 def measure_apart(work: Callable[..., Any], *given: Any) -> Any:
     """What `work` gives in a new process, so that its peak of memory is its own."""
     with start_workers(1) as pool:
-        return pool.submit(work, *given).result()
+        return pool.submit(_work_as_started, work, *given).result()
+
+
+def _work_as_started(work: Callable[..., Any], *given: Any) -> Any:
+    """What `work` gives; its workers are started as any process does it: those of a spawned one share no memory."""
+    multiprocessing.set_start_method(None, force=True)
+    return work(*given)
 
 
 def format_table(rows: Rows) -> str:
