@@ -42,11 +42,12 @@ prepare_environment() {
     [ ${#stale[@]} = 0 ] && return
     echo "installing ${stale[*]} into .venv (several GB the first time, with the GPU libraries)" >&2
     [ -x "$PYTHON" ] || make_venv
-    # --no-compile: three quarters of the modules are never imported, the others compile when they first are.
     "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-compile "${arguments[@]}" 2> .venv/install.log \
         || { cat .venv/install.log >&2; echo "installation failed: the lines above say why" >&2; exit 2; }
     local packages
     packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    # By all cores; pip would use one. Containers often set PYTHONDONTWRITEBYTECODE: every process would compile torch anew.
+    "$PYTHON" -m compileall -q -j 0 "$packages" > /dev/null 2>&1 || true
     pwd > "$packages/cairn.pth"  # python stages/10_… finds pipeline/
     for file in "${stale[@]}"; do requirements_digest "$file" > ".venv/$file.cksum"; done
 }
