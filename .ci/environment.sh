@@ -34,6 +34,9 @@ prepare_environment() {
         return
     fi
     PYTHON=.venv/bin/python
+    # Modules compile when they are first imported: three quarters never are. Where this is set, as in many containers, every
+    # process would compile torch anew.
+    unset PYTHONDONTWRITEBYTECODE
     local file stale=() arguments=()
     for file in "$@"; do
         [ -x "$PYTHON" ] && [ "$(cat ".venv/$file.cksum" 2> /dev/null)" = "$(requirements_digest "$file")" ] && continue
@@ -46,8 +49,6 @@ prepare_environment() {
         || { cat .venv/install.log >&2; echo "installation failed: the lines above say why" >&2; exit 2; }
     local packages
     packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    # By all cores; pip would use one. Containers often set PYTHONDONTWRITEBYTECODE: every process would compile torch anew.
-    "$PYTHON" -m compileall -q -j 0 "$packages" > /dev/null 2>&1 || true
     pwd > "$packages/cairn.pth"  # python stages/10_… finds pipeline/
     for file in "${stale[@]}"; do requirements_digest "$file" > ".venv/$file.cksum"; done
 }
