@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RATIOS, GROWTH = "performance_ratios.svg", "performance_growth.svg"
-STYLE = {
+STYLE: Any = {  # matplotlib types its names one by one
     "font.size": 8, "svg.hashsalt": "cairn", "axes.spines.top": False, "axes.spines.right": False,
     "savefig.bbox": "tight", "svg.fonttype": "none", "figure.dpi": 72, "font.family": "sans-serif",
 }  # fmt: skip
@@ -60,7 +60,8 @@ def _draw_growth(series: dict[str, Any], path: Path) -> None:
 
     figure, rows = pyplot.subplots(2, len(series), figsize=(3.2 * len(series), 5), squeeze=False)
     names = sorted({stage for one in series.values() for stage in one["stages"][0]})
-    colours = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))
+    palette = pyplot.get_cmap("tab20")
+    colours = {name: palette(at) for at, name in enumerate(names)}
     for column, (title, one) in enumerate(series.items()):
         for at in (SECONDS, MEGABYTES):
             _draw_lines(rows[at][column], one, at, colours)
