@@ -128,13 +128,16 @@ def test_a_network_with_weights_that_are_not_finite_is_not_loaded(tmp_path):
 @pytest.mark.parametrize("value", [0.0, *BAD])
 def test_descriptors_without_a_direction_are_refused_by_photograph(images, value):
     class Broken(nn.Module):
-        """Describes every second photograph by the value."""
+        """Describes one photograph by the value."""
 
         count = 0
 
         def forward(self, pixels):
             self.count += 1
-            return torch.full((len(pixels), 4), value if self.count == 2 else 1.0)
+            described = torch.ones(len(pixels), 4)
+            if self.count == 1:
+                described[0] = value
+            return described
 
     given = InputImages(images.paths, images.aspect_ratios)
     with pytest.raises(PipelineError, match=r"1 of 8 descriptors are zero or not finite\n  where: photo00\d"):
