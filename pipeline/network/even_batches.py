@@ -8,8 +8,6 @@ up.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -25,8 +23,8 @@ def images_at_once(height: int, width: int) -> int:
     return count
 
 
-def run_in_even_batches(network: nn.Module, images: Tensor) -> Any:
-    """What the network makes of (B, C, H, W), B > 0: a tensor of B rows, or tuples or dicts of such.
+def run_in_even_batches(network: nn.Module, images: Tensor) -> Tensor:
+    """What the network makes of images (B, C, H, W), B > 0: a tensor of B rows.
 
     On a CPU in batches of `images_at_once`, the last one filled up with copies of its last image: what is made of an
     image does not depend on B nor on the other images, if the network treats the images of a batch alike. On other
@@ -38,14 +36,4 @@ def run_in_even_batches(network: nn.Module, images: Tensor) -> Any:
     parts = list(images.split(count))
     if missing := count - len(parts[-1]):
         parts[-1] = torch.cat([parts[-1], parts[-1][-1:].expand(missing, -1, -1, -1)])
-    made = [network(part) for part in parts]
-    return made[0] if len(images) == count else _join(made, len(images))
-
-
-def _join(parts: list[Any], rows: int) -> Any:
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(parts)[:rows]
-    if isinstance(first, dict):
-        return {name: _join([part[name] for part in parts], rows) for name in first}
-    return tuple(_join(list(values), rows) for values in zip(*parts, strict=True))
+    return torch.cat([network(part) for part in parts])[: len(images)]
