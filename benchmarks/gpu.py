@@ -16,7 +16,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,27 +24,7 @@ import torch
 
 from benchmarks.gpu_rates import FULL, TINY, Clock, measure_rates
 from benchmarks.gpu_twins import compare_twins
-
-Rows = Sequence[Mapping[str, Any]]
-
-
-def format_table(rows: Rows) -> str:
-    """The rows as a table in Markdown; the keys of the first are the columns."""
-    if not rows:
-        return ""
-    columns = list(rows[0])
-    cells = [columns, ["---"] * len(columns), *([_format(row.get(name)) for name in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
-
-
-def _format(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return str(value)
+from benchmarks.record import format_table
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from benchmarks.gpu import format_table
+from benchmarks.record import format_table
 
 BLOCKED = ["faiss", "albumentations", "cv2", "pandas", "pyarrow", "scipy", "sklearn", "skimage"]
 
