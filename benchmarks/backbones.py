@@ -12,7 +12,6 @@ busy machine slows all of them. The columns explain two choices: networks are fo
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.record import add_json_argument, measure_apart, publish
+from benchmarks.rivals import best_seconds
 from pipeline.device import mixed_precision
 from pipeline.memory import forget_peak, read_peak
 from pipeline.network.backbone import Backbone
@@ -63,13 +63,8 @@ def train(backbone: Backbone, precision: str, images: Tensor) -> Callable[[], ob
 
 def measure(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """The least processor time of each, in milliseconds."""
-    best = dict.fromkeys(works, float("inf"))
-    for _ in range(rounds + 1):  # the first one warms up
-        for name, work in works.items():
-            start = time.process_time()
-            work()
-            best[name] = min(best[name], 1000 * (time.process_time() - start))
-    return best
+    seconds = best_seconds(works, rounds + 1)  # the first one warms up
+    return {name: 1000 * value for name, value in seconds.items()}
 
 
 def compare(name: str, side: int, rounds: int) -> dict[str, float]:

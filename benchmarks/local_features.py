@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.record import add_json_argument, publish
+from benchmarks.rivals import best_seconds
 from pipeline.features.local_store import ENCODE, LocalFeatures, LocalStore, decode_descriptors, pack
 from pipeline.features.store import write_ragged_in_shards
 
@@ -96,17 +96,6 @@ def read_all(read: Read, rows: list[int]) -> None:
         read(row)
 
 
-def best_milliseconds(methods: dict[str, Callable[[], None]], reads: int, rounds: int) -> dict[str, float]:
-    """The least milliseconds per image of each method over the rounds."""
-    best = dict.fromkeys(methods, np.inf)
-    for _ in range(rounds):
-        for name, method in methods.items():
-            start = time.process_time()
-            method()
-            best[name] = min(best[name], 1000 * (time.process_time() - start) / reads)
-    return best
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=500)
@@ -137,7 +126,8 @@ def main() -> None:
             methods: dict[str, Callable[[], None]] = {
                 name: partial(read_all, read, rows) for name, read in reads.items()
             }
-            taken = best_milliseconds(methods, len(rows), asked.rounds)
+            seconds = best_seconds(methods, asked.rounds)
+            taken = {name: 1000 * value / len(rows) for name, value in seconds.items()}
         files = {name: [*(folder / name).glob("*.npy")] for name in ENCODE} | {"HDF5": [path]}
         disk = {name: sum(part.stat().st_size for part in parts) / 1e6 for name, parts in files.items()}
     once, reopened = taken["HDF5, opened once"], taken["HDF5, opened every time"]

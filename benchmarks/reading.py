@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from benchmarks.record import add_json_argument, publish
+from benchmarks.rivals import best_seconds
 from pipeline.images.batch_loader import load_batches
 from pipeline.images.batches import PlannedBatch
 from pipeline.images.decode import Size, read_header, resize_photograph
@@ -108,17 +108,6 @@ def by_torchvision(dataset: Photographs) -> None:
         pass
 
 
-def best_milliseconds(methods: dict[str, Callable[[], None]], images: int, rounds: int) -> dict[str, float]:
-    """The least processor time of each method over the rounds, milliseconds per image."""
-    best = dict.fromkeys(methods, np.inf)
-    for _ in range(rounds):
-        for name, method in methods.items():
-            start = time.process_time()
-            method()
-            best[name] = min(best[name], 1000 * (time.process_time() - start) / images)
-    return best
-
-
 def measure(paths: list[Path], size: Size, rounds: int) -> dict[str, float]:
     """Milliseconds per image of each method."""
     methods: dict[str, Callable[[], None]] = {
@@ -128,7 +117,7 @@ def measure(paths: list[Path], size: Size, rounds: int) -> dict[str, float]:
         "torchvision, PIL images": partial(by_torchvision, Photographs(paths, size, tensors=False)),
         "torchvision, tensors": partial(by_torchvision, Photographs(paths, size, tensors=True)),
     }
-    return best_milliseconds(methods, len(paths), rounds)
+    return {name: 1000 * taken / len(paths) for name, taken in best_seconds(methods, rounds).items()}
 
 
 def find_photographs(folder: Path, count: int) -> list[Path]:

@@ -14,9 +14,7 @@ Every round runs both once, so that a busy machine slows both; the best round of
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -27,6 +25,7 @@ from skimage.measure import ransac
 from skimage.transform import AffineTransform
 
 from benchmarks.record import add_json_argument, publish
+from benchmarks.rivals import best_seconds
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
@@ -131,17 +130,6 @@ def count_ours(pairs: list[Pair]) -> None:
     rows = np.array([(at // LIST, at) for at in range(len(pairs))])
     queries, base = [pair.query for pair in pairs[::LIST]], [pair.base for pair in pairs]
     verify_pairs(queries, base, rows, np.full(len(pairs), THRESHOLD_PX), OPTIONS, threads=1)
-
-
-def best_seconds(methods: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The least seconds of each method over the rounds."""
-    seconds = dict.fromkeys(methods, np.inf)
-    for _ in range(rounds):
-        for name, method in methods.items():
-            start = time.process_time()
-            method()
-            seconds[name] = min(seconds[name], time.process_time() - start)
-    return seconds
 
 
 def recall(pair: Pair, found: Found) -> float:
