@@ -15,6 +15,7 @@ from pipeline.catalogue import HEADS
 from pipeline.errors import PipelineError
 from pipeline.images.batches import plan_training_epoch
 from pipeline.network.checkpoint import WEIGHTS
+from pipeline.network.frozen_backbone import FrozenBackbone
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.optimiser import learning_rate
 from pipeline.network.training import Trainer, train, train_and_save
@@ -86,14 +87,19 @@ def undisturbed(photographs, tmp_path_factory):
 COPIES = PHASE.model_copy(update={"epochs": 3, "augment_copies": 2, "backbone_lr_scale": 0.0})
 
 
+def count_images_of_backbone(monkeypatch):
+    """A list that grows by the number of images of each forward pass of a frozen backbone."""
+    calls, real = [], FrozenBackbone._compute
+    monkeypatch.setattr(
+        FrozenBackbone, "_compute", lambda self, images: calls.append(len(images)) or real(self, images)
+    )
+    return calls
+
+
 def test_the_kept_maps_of_a_frozen_backbone_train_what_its_forward_passes_train(tmp_path, photographs, monkeypatch):
     kept = fit(tmp_path / "kept", photographs, COPIES)
-    calls = []
     monkeypatch.setattr("pipeline.network.training.FrozenMaps", lambda *_: None)
-    real = Trainer._run_backbone
-    monkeypatch.setattr(
-        Trainer, "_run_backbone", lambda self, batch: calls.append(len(batch.rows)) or real(self, batch)
-    )
+    calls = count_images_of_backbone(monkeypatch)
     computed = fit(tmp_path / "computed", photographs, COPIES)
     assert sum(calls) == 3 * 27  # each epoch, those that are held out too
     for (name, wanted), found in zip(computed.state_dict().items(), kept.state_dict().values(), strict=True):
@@ -101,11 +107,7 @@ def test_the_kept_maps_of_a_frozen_backbone_train_what_its_forward_passes_train(
 
 
 def test_kept_maps_are_computed_once_for_each_copy_and_for_validation(tmp_path, photographs, monkeypatch):
-    calls = []
-    real = Trainer._run_backbone
-    monkeypatch.setattr(
-        Trainer, "_run_backbone", lambda self, batch: calls.append(len(batch.rows)) or real(self, batch)
-    )
+    calls = count_images_of_backbone(monkeypatch)
     fit(tmp_path, photographs, COPIES.model_copy(update={"epochs": 5}))
     held_out = int(holdout_mask(photographs.labels, PHASE.validation_fraction, 0).sum())
     assert sum(calls) == 2 * (27 - held_out) + held_out

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pipeline.catalogue import PUBLISHED
 from pipeline.errors import PipelineError
-from pipeline.network.backbones.body import Body
+from pipeline.network.backbones.body import Body, Maps
 from pipeline.network.backbones.cells import CellGrid
 from pipeline.network.backbones.efficientnet_lite import LITE, build_lite, translate_lite
 from pipeline.network.backbones.probe import Probe, probe
@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         """Whether its maps are the tokens of patches."""
         return self._patch_px > 1
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> Maps:
         """images: (B, 3, H, W) RGB, 0 to 255, uint8 or float; sides of at least 32 px (28 for patches of 14)."""
         return self.body(self.normalise(images))
 

@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.distributed import Ranks
 from pipeline.images.batches import PlannedBatch
 from pipeline.images.loaded_batch import LoadedBatch
+from pipeline.network.backbones.body import Maps
 from pipeline.network.collectives import share_batchnorm
-
-Maps = dict[str, Tensor]  # of a backbone, by name
+from pipeline.network.frozen_backbone import ComputedBatch
 
 
 class Agreement(NamedTuple):
@@ -84,7 +84,7 @@ class Replicas:
             share_batchnorm(network)
 
     def agree(
-        self, planned: Sequence[PlannedBatch], parts: Sequence[LoadedBatch], should_stop: bool = False
+        self, planned: Sequence[PlannedBatch], parts: Sequence[LoadedBatch | ComputedBatch], should_stop: bool = False
     ) -> Agreement:
         """What the parts of a step hold on all ranks together; of the planned ones every rank has loaded its slice."""
         images = [len(part.rows) for part in parts]

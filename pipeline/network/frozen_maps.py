@@ -8,11 +8,12 @@ import torch
 
 from pipeline.images.batches import PlannedBatch
 from pipeline.images.loaded_batch import LoadedBatch
+from pipeline.network.backbones.body import Maps
 from pipeline.network.batch_plan import BatchPlan
-from pipeline.network.data_parallel import Maps, Replicas
+from pipeline.network.data_parallel import Replicas
+from pipeline.network.frozen_backbone import ComputedBatch, FrozenBackbone
 
 Load = Callable[[Iterable[PlannedBatch]], Iterator[LoadedBatch]]
-NOT_AUGMENTED = None  # the copy of an image that validation sees
 
 
 class FrozenMaps:
@@ -22,36 +23,32 @@ class FrozenMaps:
     them again, and continues with the same bits. Of several ranks each computes a slice of every batch, and keeps all.
     """
 
-    def __init__(self, forward: Callable[[LoadedBatch], Maps], load: Load, plan: BatchPlan, replicas: Replicas):
-        """forward: a loaded batch -> maps by name, (B, ...) each. load: planned batches with their pixels."""
-        self._forward, self._load, self._plan, self._replicas = forward, load, plan, replicas
-        self._copies: dict[int | None, dict[int, Maps]] = {}
+    def __init__(self, backbone: FrozenBackbone, load: Load, plan: BatchPlan, replicas: Replicas):
+        """backbone: open whenever batches are read. load: planned batches with their pixels."""
+        self._backbone, self._load, self._plan, self._replicas = backbone, load, plan, replicas
+        self._copies: dict[int | None, dict[int, Maps]] = {}  # None: not augmented, as validation sees an image
 
-    def batches(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
-        """The planned batches without pixels; the maps of a copy are computed before its first batch."""
+    def batches(self, planned: Iterable[PlannedBatch]) -> Iterator[ComputedBatch]:
+        """The planned batches with their maps; those of a copy are computed before its first batch."""
         for batch in planned:
-            if batch.epoch not in self._copies:
-                copy = batch.epoch
+            copy = batch.epoch
+            if copy not in self._copies:
                 plan = self._plan.validation_batches(0) if copy is None else self._plan.train_batches(copy)
-                self._copies[copy] = self._compute(plan)
-            yield self._without_pixels(batch)
+                self._copies[copy] = self._keep(plan)
+            yield self._take(batch)
 
-    def take(self, copy: int | None, rows: list[int]) -> Maps:
-        """The maps of rows of one size, stacked in their order."""
-        found = [self._copies[copy][row] for row in rows]
-        return {name: torch.stack([maps[name] for maps in found]) for name in found[0]}
-
-    def _compute(self, planned: list[PlannedBatch]) -> dict[int, Maps]:
+    def _keep(self, planned: list[PlannedBatch]) -> dict[int, Maps]:
         found: dict[int, Maps] = {}
-        for batch in self._load(map(self._replicas.slice, planned)):
-            maps = self._forward(batch) if len(batch.rows) else {}
+        for batch in self._backbone.run_ahead(self._load(map(self._replicas.slice, planned))):
             for at, row in enumerate(batch.rows.tolist()):
-                found[row] = {name: values[at].clone() for name, values in maps.items()}
+                found[row] = {name: values[at].clone() for name, values in batch.maps.items()}
         return self._replicas.join_maps(found)
 
-    def _without_pixels(self, planned: PlannedBatch) -> LoadedBatch:
+    def _take(self, planned: PlannedBatch) -> ComputedBatch:
         """The rows that have maps; an image that could not be read has none."""
         rows, known = planned.rows.tolist(), self._copies[planned.epoch]
         present = [row for row in rows if row in known]
         missing = tuple((row, "it could not be read before") for row in rows if row not in known)
-        return LoadedBatch(torch.empty(0), torch.tensor(present, dtype=torch.int64), missing)
+        names = known[present[0]] if present else ()
+        maps = {name: torch.stack([known[row][name] for row in present]) for name in names}
+        return ComputedBatch(maps, torch.tensor(present, dtype=torch.int64), missing)

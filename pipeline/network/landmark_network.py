@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.arrays import Integers, Labels
 from pipeline.network.backbone import build_backbone
+from pipeline.network.backbones.body import Maps
 from pipeline.network.cosine_softmax import dynamic_margins
 from pipeline.network.delg import LocalBranch, LocalMaps, local_loss, pool_attended
 from pipeline.network.embedding import EmbeddingNetwork
@@ -52,7 +53,7 @@ class LandmarkNetwork(nn.Module):
         self.local_head = nn.Linear(local.channels, len(landmark_ids)) if isinstance(local, LocalBranch) else None
         self.landmark_ids = np.asarray(landmark_ids, dtype=np.int64)
 
-    def forward(self, images: Tensor | dict[str, Tensor], targets: Tensor) -> Losses:
+    def forward(self, images: Tensor | Maps, targets: Tensor) -> Losses:
         """The losses of a batch: all that training computes, in one call, as DistributedDataParallel wraps it.
 
         images: (B, 3, H, W) pixels, or the maps that the backbone made of them. targets: (B,) int64, their classes.

@@ -29,12 +29,13 @@ from pipeline.images.batches import PlannedBatch
 from pipeline.images.device_copies import copy_ahead
 from pipeline.images.loaded_batch import LoadedBatch
 from pipeline.images.rejection import Rejections
+from pipeline.network.backbones.body import Maps
 from pipeline.network.batch_plan import SMALLEST_BATCH, BatchPlan
 from pipeline.network.checkpoint import save_network
 from pipeline.network.data_parallel import Agreement, Replicas, weigh
 from pipeline.network.folding import PROBE_SIDE_PX, frozen_batchnorms_folded
-from pipeline.network.frozen_backbone import FrozenBackbone
-from pipeline.network.frozen_maps import FrozenMaps
+from pipeline.network.frozen_backbone import ComputedBatch, FrozenBackbone
+from pipeline.network.frozen_maps import FrozenMaps, Load
 from pipeline.network.kept_weights import KeptWeights
 from pipeline.network.landmark_network import LandmarkNetwork, Losses, build_embedding, build_landmark_network
 from pipeline.network.optimiser import batchnorm_layers, clip_local_gradients, learning_rate, make_optimiser
@@ -53,6 +54,7 @@ from pipeline.seeds import derive_seed, seeded
 from pipeline.task_context import TaskContext
 
 OnStep = Callable[[int, int, float, float], None]  # step, steps, loss, learning rate
+Batch = LoadedBatch | ComputedBatch
 
 
 def train(
@@ -118,11 +120,10 @@ class Trainer:
         identity = identify_training(network, setup, images)
         self.replicas, self.readings = Replicas(task.ranks, self.device), StepReadings(self.device)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.frozen = self.phase.backbone_lr_scale == 0.0
         self.precision = resolve_training_precision(self.device.type, self.phase.precision)
-        self.frozen_backbone = (
-            FrozenBackbone(self.network.embedding.backbone, self.device, self.phase.precision) if self.frozen else None
-        )
+        self.frozen_backbone: FrozenBackbone | None = None
+        if self.phase.backbone_lr_scale == 0.0:
+            self.frozen_backbone = FrozenBackbone(self.network.embedding.backbone, self.device, self.phase.precision)
         self.replicas.share_batchnorm(self.network)
         self.compiled = setup.compiled
         if setup.compiled:
@@ -134,8 +135,8 @@ class Trainer:
         self.classes = torch.from_numpy(map_classes(images.labels)[1])
         self.plan = BatchPlan(images, self.phase, self.seed)
         self.frozen_maps: FrozenMaps | None = None
-        if self.frozen and self.phase.augment_copies:
-            self.frozen_maps = FrozenMaps(self._run_backbone, self._load_or_stop, self.plan, self.replicas)
+        if self.frozen_backbone is not None and self.phase.augment_copies:
+            self.frozen_maps = FrozenMaps(self.frozen_backbone, self._load_or_stop, self.plan, self.replicas)
         self.progress, self.loss = Progress(), 0.0
 
     def run(self, on_step: OnStep) -> None:
@@ -147,14 +148,14 @@ class Trainer:
 
     def _run(self, on_step: OnStep) -> None:
         steps, ahead = itertools.tee(self.plan.remaining_steps(self.progress.epoch, self.progress.step))
-        planned_parts = (self.replicas.slice(part) for parts in ahead for part in parts)
-        batches = copy_ahead(self._read_steps(planned_parts), self.device)
+        batches = self._read((self.replicas.slice(part) for parts in ahead for part in parts), self._load)
         while self.progress.epoch < self.phase.epochs_run:
             left = self.plan.epoch_steps[self.progress.epoch] - self.progress.step
             for planned in itertools.islice(steps, left):
-                parts = list(itertools.islice(batches, len(planned)))
-                agreed = self.replicas.agree(planned, parts, self.task.should_stop())
-                rate = self._step(parts, agreed)
+                with self._explaining_gpu_memory():
+                    parts = list(itertools.islice(batches, len(planned)))
+                    agreed = self.replicas.agree(planned, parts, self.task.should_stop())
+                    rate = self._step(parts, agreed)
                 if self._steps_done() % self.phase.checkpoint_steps == 0:
                     self._save()
                 on_step(self._steps_done(), self.plan.steps, self.loss, rate)
@@ -170,9 +171,13 @@ class Trainer:
         probe = torch.zeros(1, 3, PROBE_SIDE_PX, PROBE_SIDE_PX, device=self.device)
         return frozen_batchnorms_folded(self.network.embedding.backbone, probe)
 
-    def _read_steps(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
-        """The planned batches, without their pixels where the maps of a frozen backbone are kept."""
-        return self._load(planned) if self.frozen_maps is None else self.frozen_maps.batches(planned)
+    def _read(self, planned: Iterable[PlannedBatch], load: Load) -> Iterator[Batch]:
+        """The planned batches on the device, where the backbone is frozen with its maps, computed now or kept."""
+        if self.frozen_maps is not None:
+            return self.frozen_maps.batches(planned)
+        if self.frozen_backbone is not None:
+            return self.frozen_backbone.run_ahead(load(planned))
+        return copy_ahead(load(planned), self.device)
 
     def _load(self, planned: Iterable[PlannedBatch]) -> Iterator[LoadedBatch]:
         """The planned batches with their pixels."""
@@ -187,26 +192,31 @@ class Trainer:
                 self._save_alone()
                 raise KeyboardInterrupt
 
-    def _step(self, parts: list[LoadedBatch], agreed: Agreement) -> float:
-        """One optimiser step: its learning rate. Raises PipelineError when the GPU memory does not suffice."""
-        rate = learning_rate(self.phase, self._steps_done(), self.plan.schedule_steps)
-        if agreed.has_bad:
-            self._gather_rejections()
-        if agreed.has_bad and (min(agreed.images) < SMALLEST_BATCH or agreed.has_empty):
-            self.progress.step += 1  # next to nothing of it can be read: the step is left out
-            return rate
+    @contextlib.contextmanager
+    def _explaining_gpu_memory(self) -> Iterator[None]:
+        """Raise PipelineError when the memory of the GPU does not suffice for a step."""
         try:
-            self._optimise(parts, agreed, rate)
+            yield
         except torch.OutOfMemoryError as error:
             raise PipelineError(
                 f"the GPU has not enough memory for batches of {self.phase.batch_size}",
                 f"step {self._steps_done()} of {self.plan.steps}",
                 "raise accumulate, which computes a batch in parts, or take a smaller template",
             ) from error
+
+    def _step(self, parts: list[Batch], agreed: Agreement) -> float:
+        """One optimiser step: its learning rate."""
+        rate = learning_rate(self.phase, self._steps_done(), self.plan.schedule_steps)
+        if agreed.has_bad:
+            self._gather_rejections()
+        if agreed.has_bad and (min(agreed.images) < SMALLEST_BATCH or agreed.has_empty):
+            self.progress.step += 1  # next to nothing of it can be read: the step is left out
+            return rate
+        self._optimise(parts, agreed, rate)
         self.progress.step += 1
         return rate
 
-    def _optimise(self, parts: list[LoadedBatch], agreed: Agreement, rate: float) -> None:
+    def _optimise(self, parts: list[Batch], agreed: Agreement, rate: float) -> None:
         """A step by the gradient of the mean loss over the images of all parts and ranks."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
@@ -234,32 +244,22 @@ class Trainer:
             self.progress.add(read.loss, read.local, read.correct, read.images)
             self.loss = read.loss
 
-    def _compute_losses(self, network: nn.Module, batch: LoadedBatch) -> Losses:
-        copy = self.progress.epoch % max(self.phase.augment_copies, 1)
-        inputs = self._find_maps(batch, copy) if self.frozen else batch.images.to(self.device, non_blocking=True)
+    def _compute_losses(self, network: nn.Module, batch: Batch) -> Losses:
         targets = self.classes[batch.rows].to(self.device, non_blocking=True)
         with mixed_precision(self.device, self.precision):
-            return network(inputs, targets)
+            return network(self._inputs(batch), targets)
 
-    def _find_maps(self, batch: LoadedBatch, copy: int | None = None) -> dict[str, Tensor]:
-        """The maps of the batch for what follows the backbone, kept or computed. copy: None = not augmented."""
-        kept = self.frozen_maps
-        maps = self._run_backbone(batch) if kept is None else kept.take(copy, batch.rows.tolist())
+    def _inputs(self, batch: Batch) -> Tensor | Maps:
+        """Its pixels, or the maps of a frozen backbone in the precision of what is trained on them."""
+        if isinstance(batch, LoadedBatch):
+            return batch.images
+        maps = batch.maps
         return {name: values.float() for name, values in maps.items()} if self.precision == "float32" else maps
-
-    @torch.no_grad()
-    def _run_backbone(self, batch: LoadedBatch) -> dict[str, Tensor]:
-        """The backbone's maps of the batch, without gradients."""
-        images = batch.images.to(self.device, non_blocking=True)
-        if self.frozen_backbone is not None:
-            return self.frozen_backbone(images)
-        with mixed_precision(self.device, self.precision):
-            return self.network.embedding.backbone(images)
 
     def _set_modes(self) -> None:
         """Training mode for all but what is frozen."""
         self.network.train()
-        if self.frozen:
+        if self.frozen_backbone is not None:
             self.network.embedding.backbone.eval()
         elif self.phase.freeze_batchnorm or self.phase.is_large(self.progress.epoch):
             for layer in batchnorm_layers(self.network.embedding.backbone):
@@ -294,12 +294,14 @@ class Trainer:
         self.network.eval()
         loss, correct, count = 0.0, 0, 0
         planned = map(self.replicas.slice_evenly, self.plan.validation_batches(self.progress.epoch))
-        for batch in self._load_or_stop(planned) if self.frozen_maps is None else self.frozen_maps.batches(planned):
+        for batch in self._read(planned, self._load_or_stop):
             if not len(batch.rows):
                 continue
-            targets = self.classes[batch.rows].to(self.device)
+            inputs, targets = self._inputs(batch), self.classes[batch.rows].to(self.device)
             with mixed_precision(self.device, self.precision):
-                logits = self.network.head(self.network.embedding.embed(self._find_maps(batch)["deep"]))
+                embedding = self.network.embedding
+                descriptors = embedding.embed(inputs["deep"]) if isinstance(inputs, dict) else embedding(inputs)
+                logits = self.network.head(descriptors)
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += int((logits.argmax(1) == targets).sum())
             count += len(targets)

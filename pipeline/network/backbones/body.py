@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+
+Maps = dict[str, Tensor]  # of a backbone, by name: shallow and deep
 
 
 @dataclass(frozen=True)

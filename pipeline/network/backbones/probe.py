@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
-Maps = dict[str, Tensor]
+from pipeline.network.backbones.body import Maps
+
 SHRINKING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU)
 SIGNED_SHARE = 0.2  # of the squares of a map in its negative values; of a linear layer's they are half
