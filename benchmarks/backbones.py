@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.record import add_json_argument, measure_apart, publish
-from benchmarks.rivals import best_seconds
+from benchmarks.rivals import best_seconds, use_one_thread
 from pipeline.device import mixed_precision
 from pipeline.memory import forget_peak, read_peak
 from pipeline.network.backbone import Backbone
@@ -87,7 +87,7 @@ def weigh(name: str, side: int, rounds: int) -> dict[str, Any]:
 
     MB beyond what the process held before, the weights included: of one image evaluated, of a step with a batch.
     """
-    torch.set_num_threads(1)
+    use_one_thread()
     held = read_peak()
     backbone = Backbone(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(TRAINED_IMAGES, 3, side, side).mul(255).contiguous(memory_format=torch.channels_last)
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--families", action="store_true", help="one of each family, with memory, in float32")
     add_json_argument(parser)
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    use_one_thread()
     names = FAMILIES if given.families and given.names == NAMES else given.names
     if given.families:
         found = [measure_apart(weigh, name, given.side, given.rounds) for name in names]

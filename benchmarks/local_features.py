@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.record import add_json_argument, publish
-from benchmarks.rivals import best_seconds
+from benchmarks.rivals import best_seconds, use_one_thread
 from pipeline.features.local_store import ENCODE, LocalFeatures, LocalStore, decode_descriptors, pack
 from pipeline.features.store import write_ragged_in_shards
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     add_json_argument(parser)
     asked = parser.parse_args()
-    torch.set_num_threads(1)  # more threads only slow the baseline's small arrays down
+    use_one_thread()  # more threads only slow the baseline's small arrays down
 
     rows = np.random.default_rng(0).integers(0, asked.images, 2 * asked.pairs).tolist()
     with tempfile.TemporaryDirectory() as name:

@@ -30,7 +30,7 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from benchmarks.record import add_json_argument, publish
-from benchmarks.rivals import best_seconds
+from benchmarks.rivals import best_seconds, use_one_thread
 from pipeline.images.batch_loader import load_batches
 from pipeline.images.batches import PlannedBatch
 from pipeline.images.decode import Size, read_header, resize_photograph
@@ -134,8 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     add_json_argument(parser)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    use_one_thread()
 
     tables: dict[str, list[dict[str, object]]] = {}
     ratios: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Geometric verification compared with the published loop in one process, one thread each, over the same pairs.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.verification
-    OMP_NUM_THREADS=1 python -m benchmarks.verification --lists 10 --keypoints 500
+    python -m benchmarks.verification
+    python -m benchmarks.verification --lists 10 --keypoints 500
 
 The baseline does what the published pipelines do: a k-d tree over the base's descriptors, each query keypoint's nearest
 within a distance, scikit-image's RANSAC with an affine map of three points, 20 px and 1,000 iterations. An exception
@@ -17,15 +17,13 @@ import argparse
 import warnings
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 from skimage.measure import ransac
 from skimage.transform import AffineTransform
 
 from benchmarks.record import add_json_argument, publish
-from benchmarks.rivals import best_seconds
+from benchmarks.rivals import best_seconds, use_one_thread
 from pipeline.features.local_store import LocalFeatures
 from pipeline.matching.geometry import fit_affine
 from pipeline.matching.mutual import match_mutual
@@ -162,8 +160,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     add_json_argument(parser)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    use_one_thread()
     warnings.simplefilter("ignore")  # scikit-image warns where it finds nothing
 
     words = noisy(np.zeros((WORDS, WIDTH)), 0.0, np.random.default_rng(0))
