@@ -171,5 +171,6 @@ def _read_scores(run: RunFolder, model: str) -> dict[str, Any]:
         "models": models,
         "whitened": run.find_descriptors("index").references == [layout.whitened("index")],
         "scales": settings["scales"],
+        "mirrored": settings.get("mirror", False),
         "sizes": f"a longer side of {longest} px" if longest else f"the template {settings['template']}",
     }

@@ -286,6 +286,7 @@ class ExtractSettings(Settings):
     template: Template = "L2"  # (width, height) of each aspect-ratio bucket, by name or as a list
     max_side_px: Annotated[int, Field(ge=0, le=4096)] = 0  # if > 0, the longer side at scale 1, instead of template
     scales: Annotated[list[Scale], Field(min_length=1)] = [0.75, 1.0, 1.25]  # over which descriptors are averaged
+    mirror: bool = False  # whether they are averaged over mirrored copies too
     batch_size: Positive = 16  # images per batch on a GPU
     shard_rows: Positive = 4096  # images that a kill can cost at most
     precision: Precision = "auto"  # of the backbone; auto: bfloat16 where the hardware multiplies it
@@ -294,6 +295,7 @@ class ExtractSettings(Settings):
     def descriptor_settings(self) -> dict[str, Any]:
         """The settings that affect the descriptors (part of the cache key)."""
         unused = {"template"} if self.max_side_px else {"max_side_px"}
+        unused |= set() if self.mirror else {"mirror"}
         return self.model_dump(exclude={"batch_size", "shard_rows"} | unused)
 
 

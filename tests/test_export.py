@@ -237,7 +237,7 @@ def make_origin(name):
     metrics = {"retrieval": {"recipe": [STEP | {"step": name}]}}
     return Origin(
         run=name, model=name, source=name, images={name: {"photographs": 1}}, phases={name: {name: name}},
-        scales=[1.0], sizes=name, models=[name, "other"], metrics=metrics, unmeasured=name,
+        scales=[1.0], mirrored=True, sizes=name, models=[name, "other"], metrics=metrics, unmeasured=name,
     )  # fmt: skip
 
 
@@ -245,6 +245,7 @@ def test_names_and_settings_of_a_run_break_neither_yaml_nor_markdown(saved, tmp_
     assert main([str(saved["lite0"]), str(tmp_path / "out"), "--no-onnx"]) == 0
     config = json.loads((tmp_path / "out/config.json").read_text())
     hostile, plain = (render_model_card(config, make_origin(name), {}) for name in (HOSTILE, "plain"))
+    assert "of each image and of its mirror image" in plain
     assert yaml.safe_load(hostile.split("---\n", 2)[1]) == yaml.safe_load(plain.split("---\n", 2)[1])
     for line, other in zip(hostile.splitlines(), plain.splitlines(), strict=True):
         active = re.sub(r"\\[!-/:-@\[-`{-~]", "", line)  # without what is escaped

@@ -57,14 +57,19 @@ def test_descriptors_are_normalised_and_have_one_row_per_photograph(expected):
     np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1.0, atol=1e-6)
 
 
-def test_raw_outputs_are_averaged_over_the_scales_and_normalised_once(network, photographs, expected):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_raw_outputs_are_averaged_over_the_scales_and_normalised_once(network, photographs, expected, mirror):
     row = 4  # of the square group
+    if mirror:
+        expected = extract_descriptors(network, photographs, SETTINGS.model_copy(update={"mirror": True}), CPU)
     batch = next(load_batches([photographs.paths[row]], plan_evaluation(np.ones(1), [(160, 160)], 1)))
     outputs = []
     with torch.no_grad():
         for side in (128, 160, 192):  # 120, 160, 200: down to multiples of 32, not below 128
             images = F.interpolate(batch.images.float(), (side, side), mode="bilinear", align_corners=True)
             outputs.append(network(images)[0])
+            if mirror:
+                outputs.append(network(images.flip(3))[0])
     naive = F.normalize(torch.stack(outputs).mean(0), dim=0)
     np.testing.assert_allclose(expected[row], naive.numpy(), atol=1e-5)
 

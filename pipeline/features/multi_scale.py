@@ -1,13 +1,14 @@
-"""The outputs of a network for batches of images on a device, averaged over several scales (Yokoo et al. 2020).
+"""The outputs of a network for batches of images on a device, averaged over several views (Yokoo et al. 2020).
 
-The scales multiply the size of the images. The raw outputs of the network are averaged over the scales, and the average
-is normalised, as in the published extraction. (Normalising each scale first, as others do, would weigh all scales
-equally; here a scale with a longer output counts for more.)
+The scales multiply the size of the images; where asked for, mirror images are views of their own. The raw outputs of
+the network are averaged over the views, and the average is normalised, as in the published extraction. (Normalising
+each view first, as others do, would weigh all scales equally; here a scale with a longer output counts for more.)
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def embed_batch(
     device: torch.device,
     limit: MemoryLimit | None = None,
 ) -> Tensor:
-    """(B, 3, H, W) uint8 on the device  ->  (B, D) float32: the outputs of the network, averaged over the scales.
+    """(B, 3, H, W) uint8 on the device  ->  (B, D) float32: the outputs of the network, averaged over all views.
 
     A batch that does not fit into the GPU memory is halved, and by a limit that all calls are given no later one is as
     large. Raises PipelineError for a single image that does not fit.
@@ -78,8 +79,16 @@ def _embed_images(network: nn.Module, images: Tensor, settings: ExtractSettings,
         # A floor of 128 px would enlarge small crops relative to their whole images.
         scaled = nearest_strides if settings.max_side_px else scaled_size
         sizes = [scaled((width, height), scale) for scale in settings.scales]
-        outputs = [run_in_even_batches(network, _rescale(pixels, size)) for size in sizes]
+        views = (view for size in sizes for view in _views(_rescale(pixels, size), settings.mirror))
+        outputs = [run_in_even_batches(network, view) for view in views]
         return torch.stack([output.float() for output in outputs]).mean(0)
+
+
+def _views(images: Tensor, mirror: bool) -> Iterator[Tensor]:
+    """The images and, where asked for, their mirror images."""
+    yield images
+    if mirror:
+        yield images.flip(-1)
 
 
 def _rescale(pixels: Tensor, size: Size) -> Tensor:

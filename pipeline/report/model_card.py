@@ -24,9 +24,9 @@ class Origin:
 
     run, model: names. source: of the data. images: the numbers of images, rejected files and landmarks of each split.
     clean: how many train images the clean list kept and dropped. phases: the settings of each phase of training, by
-    name. sizes: what the run resized images to, in words. scales: by which these sizes were multiplied. models: whose
-    descriptors the run joined. whitened: whether it whitened them. metrics: as in metrics.json. unmeasured: why there
-    are none, in words.
+    name. sizes: what the run resized images to, in words. scales: by which these sizes were multiplied. mirrored:
+    whether mirror images took part. models: whose descriptors the run joined. whitened: whether it whitened them.
+    metrics: as in metrics.json. unmeasured: why there are none, in words.
     """
 
     run: str = ""
@@ -37,6 +37,7 @@ class Origin:
     phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sizes: str = ""
     scales: Sequence[float] = ()
+    mirrored: bool = False
     models: Sequence[str] = ()
     whitened: bool = False
     metrics: Mapping[str, Any] = field(default_factory=dict)
