@@ -45,11 +45,14 @@ def test_a_list_that_leaves_nothing_or_has_no_ids_is_refused(tmp_path, text, wha
 
 
 def test_the_report_counts_the_photographs_and_shows_the_most_similar_pairs():
-    pairs = pd.DataFrame({"test": list("aab"), "train": list("xyz"), "landmark": 3, "similarity": [0.91, 0.95, 0.99]})
-    table = tabulate_overlap(pairs, 0.9)
+    pairs = pd.DataFrame(
+        {"test": list("aab"), "train": list("xyz"), "landmark": [7, 7, 3], "similarity": [0.91, 0.95, 0.99]}
+    )
+    table = tabulate_overlap(pairs, 0.9, {7: "Old Tower"})
     assert table.text.startswith("2 of the test photographs have 3 near-duplicates among the train photographs")
     assert [row[-1] for row in table.rows] == ["0.990", "0.950", "0.910"]
-    assert tabulate_overlap(pairs[:0], 0.9) is None is tabulate_overlap(None, 0.9)
+    assert [row[2] for row in table.rows] == ["landmark 3", "Old Tower", "Old Tower"]
+    assert tabulate_overlap(pairs[:0], 0.9, {}) is None is tabulate_overlap(None, 0.9, {})
 
 
 def test_a_copy_of_a_test_photograph_in_train_is_listed_and_the_next_run_leaves_it_out(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from pipeline.report.answers import name_landmark
 from pipeline.report.tables import Table
 
 SHOWN = 20  # pairs that the page lists; the file has all
@@ -26,13 +28,16 @@ def count_overlap(pairs: pd.DataFrame) -> dict[str, int]:
     return {split: int(pairs[split].nunique()) for split in ("test", "train")}
 
 
-def tabulate_overlap(pairs: pd.DataFrame | None, limit: float) -> Table | None:
-    """The most similar pairs, as a table; None where there are none."""
+def tabulate_overlap(pairs: pd.DataFrame | None, limit: float, names: Mapping[int, str]) -> Table | None:
+    """The most similar pairs, as a table; None where there are none. names: of landmarks, where they have some."""
     if pairs is None or not len(pairs):
         return None
     text = TEXT.format(**count_overlap(pairs), limit=limit)
     if len(pairs) > SHOWN:
         text += f" The {SHOWN} most similar of {len(pairs)} pairs; overlap.csv has all."
     shown = pairs.sort_values("similarity", ascending=False, kind="stable").head(SHOWN)
-    rows = [[*map(str, row[:-1]), f"{row[-1]:.3f}"] for row in shown.itertuples(index=False, name=None)]
+    rows = [
+        [str(row["test"]), str(row["train"]), name_landmark(row["landmark"], names), f"{row['similarity']:.3f}"]
+        for row in shown.to_dict("records")
+    ]
     return Table("Near-duplicates in train", text, list(pairs.columns), rows, True)

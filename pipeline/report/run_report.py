@@ -152,7 +152,7 @@ def _show_work(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What the page has of the training, of files, times and settings."""
     tables = [
         tabulate_left_out(run.left_out),
-        tabulate_overlap(run.overlap, run.overlap_similarity),
+        tabulate_overlap(run.overlap, run.overlap_similarity, run.names),
         tabulate_stages(metrics["seconds"], metrics.get("bytes", {})),
         tabulate_changed(run.changed),
     ]
