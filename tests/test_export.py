@@ -187,7 +187,8 @@ def test_the_card_has_the_figures_of_the_run_and_its_lines_run(exported, monkeyp
     front, body = read_card(exported["lite0"])
     assert front["license"] == "unknown" and "efficientnet_lite0" in front["tags"] and front["library_name"]
     for shown in (
-        "# cnn of the run mine", "| train | 4321 | 2 | 77 |", "kept 999 train images and dropped 11", "| GAP | 0.345 |",
+        "# cnn of the run mine", "| train | 4321 | 2 | 77 |", "| GAP | 0.345 |",
+        "kept 999 train images and dropped 11, of which 5 took part",
         "| epochs | 17 | 3 |", "| weights | start.safetensors |", "| knn | 0.678 |", "Scored queries: 3",
         r"scales \[0.75, 1.25\]", "`global.onnx` differed from PyTorch by at most",
     ):  # fmt: skip
