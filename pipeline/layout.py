@@ -72,6 +72,12 @@ def final_network(model: str) -> str:
     return f"{TRAIN_FINAL}/{model}"
 
 
+def final_trainings(model: str, count: int) -> list[str]:
+    """The networks of so many trainings of phase 2: the final one, or those that it is the mean of."""
+    final = final_network(model)
+    return [final] if count == 1 else [f"{final}.{number + 1}" for number in range(count)]
+
+
 def descriptors(model: str, split: str) -> str:
     """The global descriptors of a split by one model."""
     return f"{EXTRACT_GLOBAL}/{model}/{split}"

@@ -127,15 +127,17 @@ def describe_network(folder: Path) -> dict[str, Any]:
     is_final = artifact == artifacts["final"]
     phases = {phase: _read_phase(run, artifacts[phase], phase) for phase in artifacts if is_final or phase == "base"}
     if all(phases.values()):  # else it was given to the run, and its training data are not those of the run
-        known |= {"phases": phases, "clean": _read_cleaning(run, artifact) if is_final else {}} | _read_data(run)
+        known |= {"phases": phases, "clean": _read_cleaning(run, name) if is_final else {}} | _read_data(run)
     if not is_final:
         return known | {"unmeasured": "the scores of a run are those of its final networks"}
     return known | _read_scores(run, name)
 
 
-def _read_cleaning(run: RunFolder, network: str) -> Mapping[str, Any]:
-    """How many train images the clean list kept and dropped, and of these the corrected ones that the network read."""
-    cleaned, trained = run.manifest(layout.CLEAN_LIST), run.manifest(network)
+def _read_cleaning(run: RunFolder, model: str) -> Mapping[str, Any]:
+    """How many train images the clean list kept and dropped, and of these the corrected ones that were trained on."""
+    trainings = [one for count in (2, 1) for one in layout.final_trainings(model, count)]
+    trained = next(filter(None, map(run.manifest, trainings)), None)
+    cleaned = run.manifest(layout.CLEAN_LIST)
     reads = trained is not None and layout.CORRECTED_LABELS in trained.key["inputs"]
     corrected = run.manifest(layout.CORRECTED) if reads else None
     return (dict(cleaned.facts) if cleaned else {}) | (dict(corrected.facts) if corrected else {})

@@ -227,6 +227,8 @@ class ModelSettings(Settings):
     # folder of descriptors that other code made, in place of a network (docs/howto.md)
     descriptors: SomePath | None = None
     weight: Annotated[float, Field(gt=0.0)] = 1.0  # of its descriptors in the ensemble; counts squared in the cosine
+    # trainings of phase 2, with different random numbers, the mean of whose weights is the final network
+    averaged_trainings: Positive = 1
     base: PhaseSettings = PhaseSettings()  # phase 1, on the noisy train set
     final: PhaseSettings = PhaseSettings()  # phase 2, on the clean train set
 
@@ -239,7 +241,7 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _check_untrained(self) -> ModelSettings:
-        unused = sorted(self.model_fields_set & {"dims", "checkpoint", "base", "final"})
+        unused = sorted(self.model_fields_set & {"dims", "checkpoint", "base", "final", "averaged_trainings"})
         if not self.train and unused:
             raise ValueError(f"train = false takes the backbone as it is: leave out {', '.join(unused)}")
         return self

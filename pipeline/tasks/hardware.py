@@ -29,8 +29,9 @@ def precision_key(config: Config, settings: PhaseSettings | ExtractSettings | Lo
 
 
 def training_key(config: Config, model: ModelSettings, phase: str, unused: set[str]) -> dict[str, Any]:
-    """The settings that affect one phase of training, without the `unused` ones of the model."""
-    values = model.model_dump(exclude=unused if model.class_token else unused | {"class_token"})
+    """The settings that affect a training of one phase, without the `unused` ones of the model."""
+    unused = unused | {"averaged_trainings"} | (set() if model.class_token else {"class_token"})
+    values = model.model_dump(exclude=unused)
     for name, without_effect in LATER_SETTINGS.items():
         if values[phase][name] == without_effect:  # a later setting: what was trained before it stays fresh
             del values[phase][name]

@@ -63,21 +63,29 @@ def report_references(config: Config) -> list[str]:
 def _list_histories(config: Config) -> dict[str, str]:
     """The history of each phase that this run trains, by title."""
     found = {}
-    for name, model in config.models.items():
-        phases = {"base": layout.base_network(name), "final": layout.final_network(name)}
-        for phase, artifact in phases.items():
-            if model.is_trained_here and getattr(model, phase).epochs:
-                found[f"{name}, {phase}"] = f"{artifact}:history.csv"
+    for name, model in _list_trained(config).items():
+        trainings = layout.final_trainings(name, model.averaged_trainings)
+        titles = ["final"] if len(trainings) == 1 else [f"final, training {at + 1}" for at in range(len(trainings))]
+        phases = [("base", "base", layout.base_network(name))]
+        phases += [("final", title, artifact) for title, artifact in zip(titles, trainings, strict=True)]
+        for phase, title, artifact in phases:
+            if getattr(model, phase).epochs:
+                found[f"{name}, {title}"] = f"{artifact}:history.csv"
     return found
+
+
+def _list_trained(config: Config) -> dict[str, ModelSettings]:
+    return {name: model for name, model in config.models.items() if model.is_trained_here}
 
 
 def _list_decoding(config: Config) -> dict[str, str]:
     """The artifacts that photographs are decoded for after stage 01, and of which split each is."""
-    trained = [name for name, model in config.models.items() if model.is_trained_here]
+    trained = _list_trained(config)
     works = {layout.base_network(name): "train" for name in trained}
     if choose_source(config) == "verify":
         works |= dict.fromkeys((layout.CLEAN_GLOBAL, layout.CLEAN_LOCAL), "train")
-    works |= {layout.final_network(name): "train" for name in trained}
+    for name, model in trained.items():
+        works |= dict.fromkeys(layout.final_trainings(name, model.averaged_trainings), "train")
     works |= {layout.descriptors(name, split): split for name in config.models for split in config.splits}
     if config.verified_splits:
         compared = (*config.verified_splits, "test")
