@@ -9,7 +9,6 @@ from pipeline import layout
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.runner import Task
-from pipeline.seeds import derive_seed
 from pipeline.task_context import TaskContext
 from pipeline.tasks.hardware import training_key
 from pipeline.tasks.inputs import explain_restored, open_split, split_references
@@ -52,6 +51,7 @@ def train_final(task: TaskContext, config: Config, name: str, number: int) -> No
     from pipeline.network.training import train_and_save
     from pipeline.network.training_set import TrainingSet
     from pipeline.network.training_state import TrainingSetup
+    from pipeline.seeds import derive_seed
 
     model, split = config.models[name], open_split(task, config, "train")
     clean = read_clean_ids(task.input(layout.CORRECTED_IDS if corrects_labels(config) else layout.CLEAN_IDS))
