@@ -156,10 +156,12 @@ def _read_phase(run: RunFolder, artifact: str, phase: str) -> dict[str, Any]:
     """The settings of one phase of training; empty for a network that was given to the run."""
     manifest = run.manifest(artifact)
     settings = manifest.key["settings"] if manifest else {}
-    if "model" not in settings:
+    if manifest is None or "model" not in settings:
         return {}
     weights = {"weights": Path(settings["model"]["weights"]).name} if phase == "base" else {}
-    return weights | settings["model"][phase] | {"seed": settings["seed"], "device": settings["device"]}
+    trainings = sum(layout.split_reference(one)[0].startswith(f"{artifact}.") for one in manifest.key["inputs"])
+    averaged = {"averaged_trainings": trainings} if trainings else {}
+    return weights | settings["model"][phase] | averaged | {"seed": settings["seed"], "device": settings["device"]}
 
 
 def _read_scores(run: RunFolder, model: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from runs import arguments_for, share_finished
 from pipeline.network.checkpoint import WEIGHTS, load_network
 from pipeline.network.landmark_network import build_embedding, build_landmark_network
 from pipeline.network.weight_average import average_networks
+from pipeline.run_folder import describe_network
 from pipeline.settings import ModelSettings, PhaseSettings
 
 MODEL = ModelSettings(backbone="resnet18", weights="none", dims=8)
@@ -61,6 +62,7 @@ def test_a_run_averages_its_trainings_and_one_more_trains_only_that(tmp_path, tm
     assert run(*arguments, "models.cnn.averaged_trainings=3") == 0
     for name in ("cnn.1", "cnn.2"):
         assert (folder / name / "manifest.json").stat().st_mtime_ns == made[name], name
+    assert describe_network(folder / "cnn")["phases"]["final"]["averaged_trainings"] == 3
     mean = average_networks([load_network(folder / f"cnn.{number}") for number in (1, 2, 3)]).state_dict()
     for name, value in load_network(folder / "cnn").state_dict().items():
         assert torch.equal(value, mean[name]), name
