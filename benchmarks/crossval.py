@@ -53,7 +53,7 @@ def group_by_truth(truth: Truth, queries: Integers) -> Integers:
 
 
 def judge(folder: Path) -> Judged:
-    """The recipes of a finished run, step by step. Raises PipelineError for no solution."""
+    """The recipes of a finished run, step by step. Raises PipelineError for no solution, or one landmark."""
     config = load_run(folder)
     run = FinishedRun(config)
     retrieval, _ = read_solutions(run, config)
@@ -67,7 +67,10 @@ def judge(folder: Path) -> Judged:
             name = " + ".join(one.name for one in steps[: position + 1])
             found.setdefault(name, POINTS * step.precisions[scored])
     own = list(found).index(" + ".join(config.rerank.recipes["recipe"]))
-    return Judged(str(folder), list(found), np.stack(list(found.values())), group_by_truth(judged.truth, scored), own)
+    landmarks = group_by_truth(judged.truth, scored)
+    if landmarks.max(initial=0) < 1:
+        raise PipelineError("its queries are of one landmark, which cannot be halved", folder, "leave out this run")
+    return Judged(str(folder), list(found), np.stack(list(found.values())), landmarks, own)
 
 
 def mean_by_landmark(values: Doubles, landmarks: Integers) -> tuple[float, float]:

@@ -135,12 +135,19 @@ def describe_network(folder: Path) -> dict[str, Any]:
 
 def _read_cleaning(run: RunFolder, model: str) -> Mapping[str, Any]:
     """How many train images the clean list kept and dropped, and of these the corrected ones that were trained on."""
-    trainings = [one for count in (2, 1) for one in layout.final_trainings(model, count)]
-    trained = next(filter(None, map(run.manifest, trainings)), None)
+    final = layout.final_network(model)
+    trained = run.manifest(next(iter(_list_trainings(run, final)), final))
     cleaned = run.manifest(layout.CLEAN_LIST)
     reads = trained is not None and layout.CORRECTED_LABELS in trained.key["inputs"]
     corrected = run.manifest(layout.CORRECTED) if reads else None
     return (dict(cleaned.facts) if cleaned else {}) | (dict(corrected.facts) if corrected else {})
+
+
+def _list_trainings(run: RunFolder, network: str) -> list[str]:
+    """The trainings that a network is the mean of; none for one that was trained once."""
+    manifest = run.manifest(network)
+    made_of = [layout.split_reference(one)[0] for one in manifest.key["inputs"]] if manifest else []
+    return [one for one in made_of if one.startswith(f"{network}.")]
 
 
 def _read_data(run: RunFolder) -> dict[str, Any]:
@@ -156,11 +163,11 @@ def _read_phase(run: RunFolder, artifact: str, phase: str) -> dict[str, Any]:
     """The settings of one phase of training; empty for a network that was given to the run."""
     manifest = run.manifest(artifact)
     settings = manifest.key["settings"] if manifest else {}
-    if manifest is None or "model" not in settings:
+    if "model" not in settings:
         return {}
     weights = {"weights": Path(settings["model"]["weights"]).name} if phase == "base" else {}
-    trainings = sum(layout.split_reference(one)[0].startswith(f"{artifact}.") for one in manifest.key["inputs"])
-    averaged = {"averaged_trainings": trainings} if trainings else {}
+    trainings = _list_trainings(run, artifact)
+    averaged = {"averaged_trainings": len(trainings)} if trainings else {}
     return weights | settings["model"][phase] | averaged | {"seed": settings["seed"], "device": settings["device"]}
 
 

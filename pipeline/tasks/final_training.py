@@ -21,14 +21,13 @@ def final_tasks(config: Config, name: str) -> list[Task]:
     """The training of the final network; or several, each an artifact of its own, and their mean."""
     trainings = layout.final_trainings(name, config.models[name].averaged_trainings)
     settings = training_key(config, config.models[name], "final", UNUSED)
-    tasks = [_training_task(config, name, number, settings) for number in range(len(trainings))]
+    tasks = [_training_task(one, config, name, number, settings) for number, one in enumerate(trainings)]
     if len(trainings) == 1:
         return tasks
     return [*tasks, Task(layout.final_network(name), partial(average, name=name), settings, tuple(trainings))]
 
 
-def _training_task(config: Config, name: str, number: int, settings: dict[str, Any]) -> Task:
-    artifact = layout.final_trainings(name, config.models[name].averaged_trainings)[number]
+def _training_task(artifact: str, config: Config, name: str, number: int, settings: dict[str, Any]) -> Task:
     listed = (layout.CORRECTED_IDS, layout.CORRECTED_LABELS) if corrects_labels(config) else (layout.CLEAN_IDS,)
     return Task(
         artifact,
